@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    history::SimulatedHistory,
+    history::{HistoryEvent, InjectedFault, SimulatedHistory, TimedEvent, UserStep},
     registries::{ServerChange, ServerRecord},
     wire::{fate::Fate, log::SentRequest},
 };
@@ -146,10 +146,23 @@ impl HistoryTrace {
         !self.disturbances().any(|(begin, end)| begin <= to && from < end + RECOVERY)
     }
 
-    /// Whether nothing goes wrong in a time but the event at `except`.
+    /// Whether nothing goes wrong in a time but one event, at `except`.
     pub fn is_calm_but_for(&self, except: Duration, from: Duration, to: Duration) -> bool {
-        let others = self.disturbances().filter(|(begin, _)| *begin != except);
-        !others.into_iter().any(|(begin, end)| begin <= to && from < end + RECOVERY)
+        let goes_wrong = |(begin, end): &(Duration, Duration)| *begin <= to && from < *end + RECOVERY;
+        let mut wrong = self.disturbances().filter(goes_wrong);
+        wrong.next().is_none_or(|(begin, _)| begin == except) && wrong.next().is_none()
+    }
+
+    /// Whether the operator's clock has jumped.
+    pub fn has_jumped(&self) -> bool {
+        let is_jump = |event: &TimedEvent| matches!(event.event, HistoryEvent::Fault(InjectedFault::Jump(_)));
+        self.history.events.iter().any(is_jump)
+    }
+
+    /// Whether the API server's store was set back.
+    pub fn has_restored(&self) -> bool {
+        let is_restore = |event: &TimedEvent| matches!(event.event, HistoryEvent::Step(UserStep::Restore(_)));
+        self.history.events.iter().any(is_restore)
     }
 
     /// Returns from when until when something went wrong: as the history says, or as single requests have met it.

@@ -13,9 +13,9 @@ use crate::{
 /// How long events happen, at most.
 const LONGEST: u64 = 90;
 /// The calm of most histories, and that of one in [`LONG_ONES`].
-const CALM: Duration = Duration::from_mins(5);
+const CALM: Duration = Duration::from_mins(4);
 const LONG_CALM: Duration = Duration::from_mins(75);
-const LONG_ONES: u64 = 64;
+const LONG_ONES: u64 = 256;
 
 /// Returns the history of a seed.
 pub fn history(seed: u64) -> SimulatedHistory {

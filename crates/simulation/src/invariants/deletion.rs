@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cast::HOSTS,
+    registries::ServerCondition,
     trace::{AcceptedWrite, HistoryTrace},
 };
 
@@ -42,22 +43,27 @@ fn too_late(trace: &HistoryTrace, write: &AcceptedWrite, since: Duration) -> Opt
 }
 
 /// I5: what the operator writes to a registry is about this object, and not about an earlier one of its name: its status is of no newer
-/// generation, and names no host that this object never had.
+/// generation, and names no host that this object never had, or was redirected to.
 pub fn another_object_gets_nothing(trace: &HistoryTrace) -> Vec<String> {
     let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let redirects = trace.changes.iter().filter_map(|change| match change.behaviour.condition {
+        ServerCondition::Redirected(host) => Some(HOSTS[host % HOSTS.len()].to_owned()),
+        _ => None,
+    });
+    let redirects: Vec<String> = redirects.collect();
     let mut strays = Vec::new();
     for write in trace.writes.iter().filter(|write| write.is_registry()) {
         let endpoint = write.field("/spec/endpoint").and_then(Value::as_str).unwrap_or_default();
         let known = hosts.entry(write.uid().to_owned()).or_default();
         known.push(endpoint.trim_start_matches("http://").to_owned());
         if write.by_operator && write.subresource == "status" {
-            strays.extend(stray(write, known));
+            strays.extend(stray(write, known, &redirects));
         }
     }
     strays
 }
 
-fn stray(write: &AcceptedWrite, hosts: &[String]) -> Option<String> {
+fn stray(write: &AcceptedWrite, hosts: &[String], redirects: &[String]) -> Option<String> {
     let number = |pointer| write.field(pointer).and_then(Value::as_i64).unwrap_or_default();
     let at = write.at;
     let (observed, generation) = (number("/status/observedGeneration"), number("/metadata/generation"));
@@ -68,7 +74,8 @@ fn stray(write: &AcceptedWrite, hosts: &[String]) -> Option<String> {
         ));
     }
     let text = write.field("/status/conditions").map(Value::to_string).unwrap_or_default();
-    let foreign = HOSTS.iter().find(|host| text.contains(**host) && !hosts.iter().any(|own| own == *host))?;
+    let is_known = |host: &str| hosts.iter().chain(redirects).any(|known| known == host);
+    let foreign = HOSTS.iter().find(|host| text.contains(**host) && !is_known(host))?;
     Some(format!("at {at:?}, {} got a status about {foreign}, which it never had", write.name))
 }
 

@@ -18,9 +18,10 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// A registry that asks to wait (`Retry-After`) gets no request before, if nobody changes anything meanwhile.
 pub fn retry_after_is_honoured(trace: &HistoryTrace) -> Vec<String> {
-    let asked = trace.served.iter().filter_map(|record| {
-        Some((record, record.at + Duration::from_secs(record.retry_after?)))
-    });
+    let asked = trace
+        .served
+        .iter()
+        .filter_map(|record| Some((record, record.at + Duration::from_secs(record.retry_after?))));
     let early = asked.filter_map(|(record, until)| {
         let since = record.at.saturating_sub(VALIDATION);
         if users(trace, &record.host, until).len() != 1 || !is_quiet(trace, since, until) {
@@ -33,7 +34,10 @@ pub fn retry_after_is_honoured(trace: &HistoryTrace) -> Vec<String> {
     early
         .map(|(record, later)| {
             let ServerRecord { at, host, retry_after, .. } = record;
-            format!("{host} asked at {at:?} to wait for {retry_after:?} s, and got a request at {:?}", later.at)
+            format!(
+                "{host} asked at {at:?} to wait for {retry_after:?} s, and got a request at {:?}",
+                later.at
+            )
         })
         .collect()
 }
@@ -76,11 +80,7 @@ fn users(trace: &HistoryTrace, host: &str, until: Duration) -> Vec<String> {
     names
 }
 
-fn user_writes(
-    trace: &HistoryTrace,
-    from: Duration,
-    to: Duration,
-) -> impl Iterator<Item = &AcceptedWrite> {
+fn user_writes(trace: &HistoryTrace, from: Duration, to: Duration) -> impl Iterator<Item = &AcceptedWrite> {
     trace.writes.iter().filter(move |write| !write.by_operator && (from..=to).contains(&write.at))
 }
 
@@ -95,8 +95,7 @@ pub fn registries_are_validated_again(trace: &HistoryTrace) -> Vec<String> {
     let views = end.registries.iter().filter(|view| {
         view.due <= end.at && view.desired.as_ref().is_some_and(|(_, reason)| reason == "Available")
     });
-    let registries =
-        views.filter_map(|view| REGISTRIES.iter().find(|registry| registry.name == view.key));
+    let registries = views.filter_map(|view| REGISTRIES.iter().find(|registry| registry.name == view.key));
     registries.filter_map(|registry| forgotten(trace, registry, end.at)).collect()
 }
 

@@ -35,7 +35,7 @@ const VALIDATION: Duration = Duration::from_secs(15);
 /// A status rests on a validation of this object (uid), of its spec (generation), at its host, since the last status, with its Secret.
 pub fn verdicts_rest_on_validations(trace: &HistoryTrace) -> Vec<String> {
     let mut specs: BTreeMap<(String, i64), (Duration, String)> = BTreeMap::new();
-    let mut last: BTreeMap<String, Duration> = BTreeMap::new();
+    let mut last: BTreeMap<String, &AcceptedWrite> = BTreeMap::new();
     let mut baseless = Vec::new();
     for write in trace.writes.iter().filter(|write| write.is_registry()) {
         let (uid, endpoint) = (write.uid().to_owned(), text(write, "/spec/endpoint"));
@@ -45,7 +45,12 @@ pub fn verdicts_rest_on_validations(trace: &HistoryTrace) -> Vec<String> {
             continue;
         }
         let spec = specs.get(&(uid.clone(), number(write, "/status/observedGeneration")));
-        let after = last.insert(uid, write.at).unwrap_or_default().saturating_sub(VALIDATION);
+        let before = last.insert(uid, write);
+        // Another client's status is replaced by the one before it.
+        if before.is_some_and(|before| reported(before) == reported(write)) {
+            continue;
+        }
+        let after = before.map(|before| before.at).unwrap_or_default().saturating_sub(VALIDATION);
         let what = match spec {
             None => Some("of a generation that it never had"),
             Some((since, endpoint)) => lacks(trace, write, endpoint, after.max(*since)),
@@ -56,11 +61,17 @@ pub fn verdicts_rest_on_validations(trace: &HistoryTrace) -> Vec<String> {
 }
 
 /// Returns what a status lacks that rests on a validation at `endpoint` since a time.
-fn lacks(trace: &HistoryTrace, write: &AcceptedWrite, endpoint: &str, since: Duration) -> Option<&'static str> {
+fn lacks(
+    trace: &HistoryTrace,
+    write: &AcceptedWrite,
+    endpoint: &str,
+    since: Duration,
+) -> Option<&'static str> {
     let after = write.after.as_deref()?;
     let all = conditions(after);
-    let is = |type_: &str, status: &str| all.get(type_).is_some_and(|condition| condition["status"] == status);
-    if !is_new(write) || !is("EndpointReachable", "True") {
+    let is =
+        |type_: &str, status: &str| all.get(type_).is_some_and(|condition| condition["status"] == status);
+    if !is("EndpointReachable", "True") {
         return None;
     }
     let host = endpoint.trim_start_matches("http://");
@@ -77,14 +88,10 @@ fn lacks(trace: &HistoryTrace, write: &AcceptedWrite, endpoint: &str, since: Dur
     None
 }
 
-/// Whether a status reports another validation than the one before.
-fn is_new(write: &AcceptedWrite) -> bool {
-    let of = |object: &Option<std::sync::Arc<Value>>, pointer: &str| {
-        object.as_ref().and_then(|object| object.pointer(pointer).cloned())
-    };
+/// Returns which validation a status reports.
+fn reported(write: &AcceptedWrite) -> [Option<&Value>; 3] {
     ["/status/observedGeneration", "/status/lastValidationTime", "/status/lastHandledReconcileAt"]
-        .iter()
-        .any(|pointer| of(&write.before, pointer) != of(&write.after, pointer))
+        .map(|pointer| write.field(pointer))
 }
 
 /// Whether a request showed what was in the registry's Secret a moment before the write, and was served.
@@ -143,7 +150,6 @@ pub fn ready_is_never_stale(trace: &HistoryTrace) -> Vec<String> {
     );
     stale
 }
-
 
 fn is_stale(object: &Value) -> bool {
     let number = |pointer| object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();

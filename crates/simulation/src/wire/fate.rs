@@ -186,10 +186,7 @@ mod tests {
         let of = RequestPurpose::of;
         assert_eq!(of("GET", "/api/v1/secrets"), RequestPurpose::Read);
         assert_eq!(of("PUT", "/apis/coordination.k8s.io/v1/namespaces/a/leases/b"), RequestPurpose::Upkeep);
-        assert_eq!(
-            of("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews"),
-            RequestPurpose::Upkeep
-        );
+        assert_eq!(of("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews"), RequestPurpose::Upkeep);
         assert_eq!(of("POST", "/apis/x/systemregistries?dryRun=All"), RequestPurpose::Upkeep);
         assert_eq!(of("PATCH", "/apis/x/systemregistries/a/status?force=true"), STATUS);
         let finalizer = of("PATCH", "/apis/x/a?fieldManager=registry-operator-finalizer");

@@ -66,7 +66,8 @@ pub struct PullSecretLogin {
 impl PullSecretLogin {
     /// Whether a Secret contains it, and nothing else.
     pub fn is_in(&self, secret: &Value) -> bool {
-        let decoded = secret["data"][".dockerconfigjson"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
+        let decoded =
+            secret["data"][".dockerconfigjson"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
         let Some(config) = decoded.and_then(|json| serde_json::from_slice::<Value>(&json).ok()) else {
             return false;
         };
@@ -149,8 +150,7 @@ mod tests {
     #[test]
     fn pull_secret_has_the_password_and_the_host() {
         let (object, login) = (REGISTRIES[0].manifest(0, true), REGISTRIES[0].secret_manifest(1));
-        let case =
-            Circumstances { object: &object, secret: Some(&login), is_permitted: true, server: None };
+        let case = Circumstances { object: &object, secret: Some(&login), is_permitted: true, server: None };
         let wanted = content(case).unwrap();
         let with = |host: &str, password: &str| {
             let auth = crate::registries::http::base64(&format!("system-a:{password}"));

@@ -25,11 +25,11 @@ use std::{
     time::Duration,
 };
 
+pub use self::run::run;
 use self::{
     promise::InputChanges,
     replicas::{ReplicaSlot, ReplicaSurroundings},
 };
-pub use self::run::run;
 use crate::{
     api_server::{ApiServer, WriteRecord},
     cast::NAMESPACES,
