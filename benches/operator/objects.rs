@@ -1,7 +1,5 @@
 //! The registries of the bench. Many clients create them at the same time, and one request deletes all of them.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::Request;
@@ -14,7 +12,6 @@ use crate::floor::REGISTRIES;
 
 /// The number of objects that are created at the same time.
 const CREATORS: usize = 32;
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Returns the manifest of a registry. All registries share one Secret and one ConfigMap.
 pub fn manifest(name: &str, host_port: &str) -> String {
@@ -53,7 +50,7 @@ pub async fn create_all(client: &Client, host_port: &str, count: usize) -> anyho
 pub async fn delete_all(client: &Client) -> anyhow::Result<()> {
     let api: Api<SystemRegistry> = Api::all(client.clone());
     // In parts that the API server can delete within the deadline of one request.
-    eventually(PATIENCE, "all registries are deleted", || async {
+    eventually("all registries are deleted", || async {
         let deleted =
             api.delete_collection(&DeleteParams::default(), &ListParams::default().limit(2_000)).await;
         deleted.map_err(|error| error.to_string())?;

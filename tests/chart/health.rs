@@ -1,10 +1,7 @@
 //! Health by the GitOps tools' own code, in every state that the operator produces: kstatus (Flux and others), and
 //! Argo CD with and without the project's health script.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
@@ -25,8 +22,6 @@ use serde_json::{Value, json};
 
 use crate::programs::{NAMESPACE, TestCluster, in_repository, run, text_of};
 
-/// A transient failure is tried again after 5 s, then 10 s, then 20 s.
-const SOON: Duration = Duration::from_mins(1);
 const SCRIPTS: &str = "config/gitops/argocd/argocd-cm.yaml";
 
 /// The tools' result for one object at one moment.
@@ -117,7 +112,7 @@ impl WatchedObject {
             ensure!(holds(&last), "{}", last["status"]);
             Ok::<_, anyhow::Error>(last)
         };
-        let object = eventually(SOON, format!("{} {}: {what}", self.kind, self.name), look).await?;
+        let object = eventually(format!("{} {}: {what}", self.kind, self.name), look).await?;
         health(&[object]).await?.pop().context("one answer")
     }
 }
@@ -333,7 +328,7 @@ async fn second_apply_changes_nothing() -> Result<()> {
                 None => Ok(()),
             }
         };
-        eventually(SOON, "the registry is gone", gone).await?;
+        eventually("the registry is gone", gone).await?;
     }
     Ok(())
 }
@@ -354,5 +349,5 @@ async fn installation_shows_no_drift() -> Result<()> {
         ensure!(difference.is_empty(), "{difference}");
         anyhow::Ok(())
     };
-    Ok(eventually(SOON, "no difference", look).await?)
+    Ok(eventually("no difference", look).await?)
 }

@@ -1,10 +1,7 @@
 //! Every cause for which AWS issues no token, with its condition and reason, in both scopes, with the operator as a process;
 //! and only SystemRegistries can use the operator's own identity.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
@@ -21,8 +18,6 @@ use crate::{
     support::{check, prober, tokens, tokens_in, validate, verdict},
 };
 
-/// All verdicts of this test come at once, on a machine that does other things too.
-const SOON: Duration = Duration::from_mins(1);
 const PASSWORD: &str = "HUSH-of-the-registry";
 const OPERATOR: &str = "AKIAOPERATOR";
 const REJECTED: Verdict = Verdict::refused("False/Rejected");
@@ -398,7 +393,7 @@ async fn distinguishes_every_cause_in_both_scopes() -> Result<()> {
             declared.push((scene.declare(case.name, case.spec(&registry, &ca, &secret)).await?, case));
         }
         for (object, case) in declared {
-            let view = object.shows(SOON, &case.verdict).await?;
+            let view = object.shows(&case.verdict).await?;
             let message = view.message("CredentialsValidated");
             ensure!(message.contains(case.says), "{} does not say {:?}: {message}", case.name, case.says);
             discreet_status(case.name, &view.status)?;
@@ -454,17 +449,17 @@ async fn operator_identity_needs_administer() -> Result<()> {
         ("empty-role", by("sts", role.clone(), &empty)),
     ] {
         let object = tenant.declare(name, spec).await?;
-        object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
+        object.shows(&Verdict::unresolved("False/SecretInvalid")).await?;
     }
     let secret = aws.good_user("AKIATENANT");
     let entries = [("AWS_ACCESS_KEY_ID", "AKIATENANT"), ("AWS_SECRET_ACCESS_KEY", secret.as_str())];
     let keys = tenant.secret("keys", "Opaque", &entries).await?;
-    tenant.declare("own-keys", by("credentials", json!({}), &keys)).await?.shows(SOON, &VALIDATED).await?;
-    tenant.declare("operators-role", by("sts", role, &keys)).await?.shows(SOON, &ROLE_DENIED).await?;
+    tenant.declare("own-keys", by("credentials", json!({}), &keys)).await?.shows(&VALIDATED).await?;
+    tenant.declare("operators-role", by("sts", role, &keys)).await?.shows(&ROLE_DENIED).await?;
     ensure!(aws.calls().iter().all(|call| call.key != OPERATOR), "a tenant asked in the operator's name");
 
     let object = system.declare("own", spec(own)).await?;
-    object.shows(SOON, &VALIDATED).await?;
+    object.shows(&VALIDATED).await?;
     ensure!(aws.count("AssumeRole", OPERATOR) == 1 && aws.count("GetAuthorizationToken", OPERATOR) == 0);
     discreet("the log", &operator.log())
 }
@@ -510,7 +505,7 @@ async fn operator_identity_comes_from_its_pod() -> Result<()> {
         }
         let operator = Operator::start(options).await?;
         let object = TestScope::system(&cluster).declare(name, spec.clone()).await?;
-        let view = object.shows(SOON, &verdict).await?;
+        let view = object.shows(&verdict).await?;
         discreet_status(name, &view.status)?;
         operator.stop().await?;
     }
@@ -543,7 +538,7 @@ async fn shares_lookup_of_operator_identity() -> Result<()> {
     let start = Instant::now();
     let operator = Operator::start(options).await?;
     for object in &objects {
-        object.becomes(SOON, &["CredentialsValidated=False/RoleDenied"]).await?;
+        object.becomes(&["CredentialsValidated=False/RoleDenied"]).await?;
     }
     let (looked, took) = (aws.total("Metadata") as u64, start.elapsed());
     ensure!((1..=took.as_secs() / 10 + 1).contains(&looked), "{looked} look-ups in {took:?}");
@@ -598,7 +593,7 @@ async fn corrected_keys_work_within_two_seconds() -> Result<()> {
         });
         let objects = try_join_all(declared).await?;
         for object in &objects {
-            object.shows(SOON, &REJECTED).await?;
+            object.shows(&REJECTED).await?;
         }
         let calls = aws.total("GetAuthorizationToken") - before;
         // A refusal by AWS is reused for less than a second, even after a change.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_aws::{self, Aws, Settings},
-    fixtures::{SOON, TestScope},
+    fixtures::TestScope,
     harness::{Cluster, Installation},
     support::expires_at,
 };
@@ -37,7 +37,7 @@ async fn renews_ecr_token_in_pull_secret() -> Result<()> {
         "availability": {"pullSecret": {"name": "ecr-pull"}},
     });
     let object = scene.declare("packs", spec).await?;
-    object.becomes(SOON, &["CredentialsValidated=True/Validated"]).await?;
+    object.becomes(&["CredentialsValidated=True/Validated"]).await?;
     let first = delivered(&cluster, &namespace, &host, None).await?;
     let end = expires_at(&object.view().await?.status).context("status.credentials.expiresAt")?;
     let next = delivered(&cluster, &namespace, &host, Some(&first)).await?;
@@ -61,5 +61,5 @@ async fn delivered(cluster: &Cluster, namespace: &str, host: &str, other: Option
         ensure!(Some(token) != other, "it is the same token still");
         Ok::<_, anyhow::Error>(token.to_owned())
     };
-    Ok(eventually(LIFE + SOON, "the pull Secret holds a token", look).await?)
+    Ok(eventually("the pull Secret holds a token", look).await?)
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     fake_aws::{Aws, Settings},
     fixtures::{
-        Answer, PROMISED, ReceivedRequest, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, answer,
+        Answer, PROMISED, ReceivedRequest, ScriptedServer, TestScope, VALIDATED, Verdict, answer,
         asks_for_password, signed_in, welcome,
     },
     harness::{Cluster, Installation},
@@ -83,7 +83,7 @@ async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
             let value = format!("{name}, {patterns:?}");
             object.request(&value).await?;
             object.has_handled(&value).await?;
-            let view = object.shows(SOON, &KEPT).await?;
+            let view = object.shows(&KEPT).await?;
             let message = view.message("ResolvedRefs");
             ensure!(message.contains("tenantPolicy.allowedEndpoints"), "{message}");
         }
@@ -101,7 +101,7 @@ async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
 
     // What administrators write in system scope is their word already.
     let keys = stage.keys(&system).await?;
-    system.declare("packs", by_keys(&stranger.url(), &keys)).await?.shows(SOON, &OPEN).await?;
+    system.declare("packs", by_keys(&stranger.url(), &keys)).await?.shows(&OPEN).await?;
     Ok(())
 }
 
@@ -116,7 +116,7 @@ async fn uses_keys_for_their_listed_hosts_only() -> Result<()> {
         let calls = stage.aws.total(TOKEN);
         let asked = registry.requests().len();
         let object = scene.declare("packs", by_keys(&registry.url(), &keys)).await?;
-        object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
+        object.shows(&Verdict::unresolved("False/SecretInvalid")).await?;
         ensure!(stage.aws.total(TOKEN) == calls && registry.requests().len() == asked, "something was sent");
         let moment = Moment::on(&stage.installation)?;
         scene.annotate(&keys, json!({HOSTS_ANNOTATION: "127.0.0.1"})).await?;
@@ -130,7 +130,7 @@ async fn uses_keys_for_their_listed_hosts_only() -> Result<()> {
             entries.extend([("username", "x"), ("password", "x")]);
             let keys = scene.secret(&name, kind, &entries).await?;
             let object = scene.declare(&name, by_keys(&registry.url(), &keys)).await?;
-            let view = object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
+            let view = object.shows(&Verdict::unresolved("False/SecretInvalid")).await?;
             let message = view.message("ResolvedRefs");
             ensure!(message.contains("--from-literal=AWS_ACCESS_KEY_ID="), "{message}");
         }
@@ -157,7 +157,7 @@ async fn sends_no_tenant_ecr_token_to_token_service() -> Result<()> {
     let keys = stage.keys(&scene).await?;
     allowed(&cluster, &format!("*\n{}", registry.host_port())).await?;
     let object = scene.declare("bearer", by_keys(&registry.url(), &keys)).await?;
-    object.shows(SOON, &Verdict::refused("False/UntrustedTokenService").in_the_clear()).await?;
+    object.shows(&Verdict::refused("False/UntrustedTokenService").in_the_clear()).await?;
     let given =
         service.requests().iter().any(|asked| asked.authorization().is_some() || asked.method != "GET");
     ensure!(!given, "asked: {:?}", service.requests());

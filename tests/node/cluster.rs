@@ -1,6 +1,6 @@
 //! The operator's replicas, from the API server and from the node's processes.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
@@ -16,8 +16,6 @@ use serde_json::json;
 
 use crate::release::NAMESPACE;
 
-/// How soon a Pod is started or stopped, on a machine that is busy with other tests.
-const SOON: Duration = Duration::from_mins(2);
 const PROGRAMS: [&str; 2] = ["registry-operator", "registry-console"];
 
 /// The namespace of the operator, in which no Pod gets by with more than the restricted Pod Security level allows.
@@ -55,7 +53,7 @@ fn is_ready(pod: &Pod) -> bool {
 /// Waits until there are that many, all of this image.
 pub async fn replicas_become(client: &Client, count: usize, tag: &str) -> Result<()> {
     let what = format!("{count} replicas of {tag}");
-    let becomes = eventually(SOON, what, || async {
+    let becomes = eventually(what, || async {
         let replicas = ready_replicas(client).await.map_err(|error| error.to_string())?;
         let images: Vec<String> = replicas.iter().map(image).collect();
         let as_wanted =
@@ -96,8 +94,8 @@ pub async fn leader(client: &Client) -> Result<String> {
 }
 
 /// Waits until another than this one leads.
-pub async fn another_leads(client: &Client, than: &str, within: Duration) -> Result<()> {
-    let another = eventually(within, "another leader", || async {
+pub async fn another_leads(client: &Client, than: &str) -> Result<()> {
+    let another = eventually("another leader", || async {
         match leader(client).await {
             Ok(leader) if leader != than => Ok(()),
             Ok(leader) => Err(leader),

@@ -1,6 +1,6 @@
 //! The web console in the cluster, as its users have it: reached by `kubectl port-forward`, over HTTPS, signed in by a token.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use http::{Method, Response, header};
@@ -23,8 +23,6 @@ const TENANT: &str = "team-a";
 const REGISTRY: &str = "by-console";
 const CERTIFICATE: &str = "registry-console-tls";
 const BOUNDARY: &str = "----boundary-of-these-tests";
-/// A forward, a page, a validation, on a machine that is busy with other tests.
-const SOON: Duration = Duration::from_mins(2);
 
 /// Two accounts: of a system administrator who may create, but not read, Secrets, and of a member of one tenant.
 const ACCOUNTS: &str = r"
@@ -185,7 +183,7 @@ pub async fn registry_is_added_and_removed_in_the_browser(
         let page = ConsolePage(sign_in.clone().trust(&access.ca_pem).send().await?);
         page.has("<h1>Sign in</h1>")
     };
-    eventually(SOON, "the console is reached", look).await?;
+    eventually("the console is reached", look).await?;
     let admin = SignedInBrowser::open(access, node, NAMESPACE, "console-admin").await?;
     is_validated_and_added(&admin, scene).await?;
     is_ready(client).await?;
@@ -237,7 +235,7 @@ async fn is_ready(client: &Client) -> Result<()> {
         ensure!(is_true("Ready") && is_true("CredentialsValidated"), "{conditions}");
         Ok(())
     };
-    Ok(eventually(SOON, format!("{REGISTRY} is Ready"), look).await?)
+    Ok(eventually(format!("{REGISTRY} is Ready"), look).await?)
 }
 
 async fn is_listed_and_not_removable(member: &SignedInBrowser<'_>) -> Result<()> {
@@ -275,7 +273,7 @@ async fn is_removed(admin: &SignedInBrowser<'_>, client: &Client) -> Result<()> 
         ensure!(registries.get_opt(REGISTRY).await?.is_none(), "it is still there");
         Ok(())
     };
-    eventually(SOON, format!("{REGISTRY} is gone"), look).await?;
+    eventually(format!("{REGISTRY} is gone"), look).await?;
     // Its Secret stays, as the page said.
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
     secrets.delete(&format!("{REGISTRY}-login"), &DeleteParams::default()).await?;

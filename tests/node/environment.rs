@@ -1,6 +1,6 @@
 //! The operator's environment: the samples, the registries that they name, and an emulated AWS, reachable from Pods.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use kube::{
@@ -120,8 +120,8 @@ impl Verdicts {
     }
 
     /// Waits until any registry is found usable or not.
-    pub async fn first(&self, within: Duration) -> Result<()> {
-        let first = eventually(within, "a first verdict", || async {
+    pub async fn first(&self) -> Result<()> {
+        let first = eventually("a first verdict", || async {
             let seen = self.seen().await.map_err(|error| error.to_string())?;
             let settled =
                 seen.values().any(|verdict| !verdict.is_empty() && !verdict.ends_with("/Progressing"));
@@ -131,8 +131,8 @@ impl Verdicts {
     }
 
     /// Waits until each has the verdict that it is to get.
-    pub async fn all(&self, within: Duration) -> Result<()> {
-        let all = eventually(within, "the verdicts that are expected of the samples", || async {
+    pub async fn all(&self) -> Result<()> {
+        let all = eventually("the verdicts that are expected of the samples", || async {
             self.hold().await.map_err(|error| error.to_string())
         });
         Ok(all.await?)
@@ -150,11 +150,11 @@ impl Verdicts {
     }
 
     /// Deletes the registries, and waits until they are gone.
-    pub async fn delete(&self, within: Duration) -> Result<()> {
+    pub async fn delete(&self) -> Result<()> {
         for (api, name, _) in &self.0 {
             api.delete(name, &DeleteParams::default()).await?;
         }
-        let gone = eventually(within, "the registries are gone", || async {
+        let gone = eventually("the registries are gone", || async {
             let left = self.seen().await.map_err(|error| error.to_string())?;
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });

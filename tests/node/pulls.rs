@@ -1,7 +1,7 @@
 //! Pods whose image is in a registry with a password: the kubelet pulls it by the Secret that the operator keeps in the tenant's
 //! namespace, and not without.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{fs, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -26,9 +26,6 @@ const ANOTHER_TENANT: &str = "team-b";
 const REGISTRY: &str = "pods-images";
 const PULL_SECRET: &str = "pods-images-pull";
 const REPOSITORY: &str = "team/tool";
-/// Validation, delivery, pull and start, on a busy machine.
-const SOON: Duration = Duration::from_mins(2);
-const GONE: Duration = Duration::from_mins(1);
 
 pub async fn pods_pull_by_the_operators_secret_and_not_without(
     client: &Client,
@@ -122,7 +119,7 @@ async fn is_refused(pods: &Api<Pod>, name: &str) -> Result<()> {
         );
         Ok(())
     };
-    Ok(eventually(SOON, format!("{name} is refused its image"), look).await?)
+    Ok(eventually(format!("{name} is refused its image"), look).await?)
 }
 
 async fn has_run(pods: &Api<Pod>, name: &str) -> Result<()> {
@@ -131,7 +128,7 @@ async fn has_run(pods: &Api<Pod>, name: &str) -> Result<()> {
         ensure!(status.phase.as_deref() == Some("Succeeded"), "{:?}", status.container_statuses);
         Ok(())
     };
-    eventually(SOON, format!("{name} has run"), look).await?;
+    eventually(format!("{name} has run"), look).await?;
     let printed = pods.logs(name, &LogParams::default()).await?;
     ensure!(printed.starts_with("pause.c"), "it printed {printed}");
     Ok(())
@@ -151,7 +148,7 @@ fn was_pulled(scene: &Environment) -> bool {
 async fn is_delivered(client: &Client) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), TENANT);
     let look = || async { secrets.get_opt(PULL_SECRET).await?.context("it is not there").map(drop) };
-    eventually(SOON, "the pull Secret is there", look).await?;
+    eventually("the pull Secret is there", look).await?;
     let elsewhere: Api<Secret> = Api::namespaced(client.clone(), ANOTHER_TENANT);
     ensure!(elsewhere.get_opt(PULL_SECRET).await?.is_none(), "{ANOTHER_TENANT} has it too");
     Ok(())
@@ -166,5 +163,5 @@ async fn it_goes_with_its_registry(client: &Client, host: &str, scene: &Environm
         ensure!(there.is_none(), "it is still there");
         Ok(())
     };
-    Ok(eventually(GONE, "the pull Secret is gone", look).await?)
+    Ok(eventually("the pull Secret is gone", look).await?)
 }

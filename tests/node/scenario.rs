@@ -38,10 +38,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Other programs to tell it with, such as the released ones: static, for this machine.
 const PROGRAM: &str = "NODE_PROGRAM";
 const CONSOLE: &str = "NODE_CONSOLE";
-/// Image pull, container start, leader election and validation, on a machine that is busy with other tests.
-const STEP_TIMEOUT: Duration = Duration::from_mins(2);
-/// A dead leader's Lease has to run out.
-const TAKEOVER: Duration = Duration::from_mins(1);
 
 /// What `NODE_PROGRAM` or `NODE_CONSOLE` names, in place of a build.
 #[expect(clippy::disallowed_methods, reason = "which program to show is the caller's to say")]
@@ -127,12 +123,12 @@ async fn it_installs_and_validates(
     let validated = async {
         let verdicts = Verdicts::expected(client, &samples, &scene.overlay()).await?;
         manifests::apply(client, samples.clone()).await?;
-        verdicts.first(STEP_TIMEOUT).await?;
+        verdicts.first().await?;
         print_step("helm install to the first verdict", start);
         anyhow::Ok(verdicts)
     };
     let ((), verdicts) = tokio::try_join!(installed, validated)?;
-    verdicts.all(STEP_TIMEOUT).await?;
+    verdicts.all().await?;
     print_step(&format!("helm install to all {} verdicts as expected", verdicts.count()), start);
     cluster::replicas_become(client, 2, VERSION).await?;
     Ok(verdicts)
@@ -152,7 +148,7 @@ async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Res
         ensure!(running == [digest, digest], "{running:?} are running, not {digest}");
         anyhow::Ok(())
     };
-    eventually(STEP_TIMEOUT, "two replicas of what was built", look).await?;
+    eventually("two replicas of what was built", look).await?;
     let processes = cluster::every_process_is_confined()?;
     ensure!(
         processes == 3,
@@ -164,10 +160,10 @@ async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Res
 }
 
 async fn it_survives_the_loss_of_its_leader(client: &Client) -> Result<()> {
-    let leader = eventually(STEP_TIMEOUT, "a leader", || cluster::leader(client)).await?;
+    let leader = eventually("a leader", || cluster::leader(client)).await?;
     let start = Instant::now();
     cluster::kill(client, &leader).await?;
-    cluster::another_leads(client, &leader, TAKEOVER).await?;
+    cluster::another_leads(client, &leader).await?;
     print_step("the leader killed, to another that leads", start);
     // The new one works: a corrected password is noticed.
     correct_the_password(client).await?;
@@ -191,7 +187,7 @@ async fn restore_the_wrong_password(client: &Client) -> Result<()> {
 
 async fn wrong_password_becomes(client: &Client, expected: &str) -> Result<()> {
     let what = format!("team-b's registry is {expected}");
-    let becomes = eventually(STEP_TIMEOUT, what, || async {
+    let becomes = eventually(what, || async {
         let seen = crate::environment::verdict_of(client, "team-b", "wrong-password").await;
         let seen = seen.map_err(|error| error.to_string())?;
         if seen == expected { Ok(()) } else { Err(seen) }
@@ -233,11 +229,11 @@ async fn it_is_upgraded_without_a_wrong_word(
     release.roll_back().await?;
     print_step("helm rollback", start);
     cluster::replicas_become(client, 2, VERSION).await?;
-    verdicts.all(STEP_TIMEOUT).await
+    verdicts.all().await
 }
 
 async fn it_leaves_what_it_should(client: &Client, release: &Release<'_>, verdicts: &Verdicts) -> Result<()> {
-    verdicts.delete(Duration::from_secs(30)).await?;
+    verdicts.delete().await?;
     let start = Instant::now();
     release.uninstall().await?;
     print_step("helm uninstall --wait", start);
@@ -262,7 +258,7 @@ const GUARDS: [&str; 4] = [
 ];
 
 async fn are_left(client: &Client, expected: &[&str]) -> Result<()> {
-    let left = eventually(STEP_TIMEOUT, format!("{expected:?} are left of the operator"), || async {
+    let left = eventually(format!("{expected:?} are left of the operator"), || async {
         let left = leftovers::of_the_operator(client).await.map_err(|error| error.to_string())?;
         if left == expected { Ok(()) } else { Err(format!("{left:?}")) }
     });

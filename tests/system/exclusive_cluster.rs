@@ -1,8 +1,6 @@
 //! Control planes that one test at a time uses alone: for tests that stop or kill servers, or count requests. Each
 //! test begins with an empty cluster.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -93,7 +91,7 @@ pub async fn install_definitions(cluster: &Cluster) -> Result<()> {
 async fn are_served<S: Scope>(cluster: &Cluster) -> Result<()> {
     let all: Api<DynamicObject> = Api::all_with(cluster.client(), &ApiResource::erase::<Registry<S>>(&()));
     let list = || async { all.list_metadata(&ListParams::default().limit(1)).await };
-    eventually(Duration::from_secs(30), format!("{} are served", S::PLURAL), list).await?;
+    eventually(format!("{} are served", S::PLURAL), list).await?;
     Ok(())
 }
 

@@ -42,8 +42,6 @@ use crate::{
     moment::Moment,
 };
 
-/// How long a verdict may take where nothing is promised, on a machine that is busy with other tests.
-pub const SOON: Duration = Duration::from_secs(20);
 /// What a user corrects shows within this time (docs/architecture.md#promises).
 pub const PROMISED: Duration = Duration::from_secs(2);
 
@@ -286,14 +284,22 @@ impl Declared {
                 other => bail!("{other:?}"),
             }
         };
-        Ok(eventually(SOON, format!("{} echoes requestedAt {value}", self.name()), look).await?)
+        Ok(eventually(format!("{} echoes requestedAt {value}", self.name()), look).await?)
     }
 
     /// Waits until these hold at the present generation, as [`RegistryHandle::becomes`] does.
-    pub async fn becomes(&self, within: Duration, expected: &[&str]) -> Result<View> {
+    pub async fn becomes(&self, expected: &[&str]) -> Result<View> {
         Ok(match self {
-            Self::System(subject) => subject.becomes(within, expected).await?.into(),
-            Self::Tenant(subject) => subject.becomes(within, expected).await?.into(),
+            Self::System(subject) => subject.becomes(expected).await?.into(),
+            Self::Tenant(subject) => subject.becomes(expected).await?.into(),
+        })
+    }
+
+    /// Waits until these hold, and checks that the operator wrote them within `promise` since that moment.
+    pub async fn becomes_within(&self, promise: Duration, since: &Moment, expected: &[&str]) -> Result<View> {
+        Ok(match self {
+            Self::System(subject) => subject.becomes_within(promise, since, expected).await?.into(),
+            Self::Tenant(subject) => subject.becomes_within(promise, since, expected).await?.into(),
         })
     }
 
@@ -301,19 +307,16 @@ impl Declared {
     pub async fn shows_within(&self, promise: Duration, since: &Moment, verdict: &Verdict) -> Result<View> {
         let expected = verdict.lines();
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-        let view = match self {
-            Self::System(subject) => subject.becomes_within(promise, since, &expected).await?.into(),
-            Self::Tenant(subject) => subject.becomes_within(promise, since, &expected).await?.into(),
-        };
+        let view = self.becomes_within(promise, since, &expected).await?;
         well_formed(&view)?;
         Ok(view)
     }
 
     /// Waits until the status says exactly this, in the form that every status has.
-    pub async fn shows(&self, within: Duration, verdict: &Verdict) -> Result<View> {
+    pub async fn shows(&self, verdict: &Verdict) -> Result<View> {
         let expected = verdict.lines();
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-        let view = self.becomes(within, &expected).await?;
+        let view = self.becomes(&expected).await?;
         well_formed(&view)?;
         Ok(view)
     }

@@ -26,8 +26,8 @@ use tokio::task::AbortHandle;
 
 use crate::{
     fixtures::{
-        Declared, Marker, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View, asks_for_password,
-        protected, signed_in, spec, tell, welcome,
+        Declared, Marker, ScriptedServer, TestScope, VALIDATED, Verdict, View, asks_for_password, protected,
+        signed_in, spec, tell, welcome,
     },
     harness::{self, Cluster, Installation},
 };
@@ -49,7 +49,7 @@ async fn repeated_kubectl_apply_changes_nothing() -> Result<()> {
         let apply = ["apply", "--namespace", scene.namespace(), "--filename", "-"];
         let created = kubectl.run(&apply, &manifest).await?;
         assert!(created.ends_with("created"), "{created}");
-        let before = object.shows(SOON, &VALIDATED).await?;
+        let before = object.shows(&VALIDATED).await?;
 
         let unchanged = kubectl.run(&apply, &manifest).await?;
         assert!(unchanged.ends_with("unchanged"), "{unchanged}");
@@ -69,7 +69,7 @@ async fn applied_again_without_kubectl(cluster: &Cluster) -> Result<()> {
         let login = scene.login("login", "demo", "right").await?;
         let spec = scene.for_unknown_tenant(spelled_out(spec(&registry, &ca, &login)));
         let object = scene.declare("packs", spec.clone()).await?;
-        let before = object.shows(SOON, &VALIDATED).await?;
+        let before = object.shows(&VALIDATED).await?;
         untouched(&before, &object.apply(&spec).await?);
     }
     Ok(())
@@ -100,13 +100,13 @@ async fn repeated_server_side_apply_has_no_conflict() -> Result<()> {
         );
         let manifest = Patch::Apply(object.manifest(&spec));
         object.patch(&params, &manifest).await?;
-        let before = object.shows(SOON, &VALIDATED).await?;
+        let before = object.shows(&VALIDATED).await?;
         untouched(&before, &object.patch(&params, &manifest).await?);
 
         let mut other = object.manifest(&spec);
         other["spec"]["contentType"] = json!("Zarf");
         object.patch(&params, &Patch::Apply(other)).await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
     }
     Ok(())
 }
@@ -122,14 +122,14 @@ async fn operator_owns_status_and_finalizer_only() -> Result<()> {
         let object = scene.declare("plain", plain.clone()).await?;
         object.request("once").await?;
         object.has_handled("once").await?;
-        let view = object.shows(SOON, &VALIDATED).await?;
+        let view = object.shows(&VALIDATED).await?;
         assert_eq!(view.metadata.finalizers, None);
         assert_eq!(owned(&view), [("status".to_owned(), json!(["f:status"]))]);
 
         let mut with_secret = plain;
         with_secret["availability"]["pullSecret"] = json!({"name": "packs-pull"});
         let object = scene.declare("pulled", with_secret.clone()).await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
         // The tenant's registry is in the namespace that it is for; the other registry is available to no tenant.
         let delivered = match &object {
             Declared::System(_) => 0,
@@ -156,7 +156,7 @@ async fn counts(object: &Declared, pull_secrets: i64) -> Result<View> {
         ensure!(found == Some(pull_secrets), "it counts {found:?}");
         Ok(view)
     };
-    Ok(eventually(SOON, format!("{} counts {pull_secrets} pull Secrets", object.name()), look).await?)
+    Ok(eventually(format!("{} counts {pull_secrets} pull Secrets", object.name()), look).await?)
 }
 
 /// What the operator's field managers own: the subresource, and the fields by their names; of metadata, all of it.
@@ -298,11 +298,11 @@ async fn kstatus_never_shows_old_verdict_as_current() -> Result<()> {
         let (right, wrong) = logins(&scene, &registry).await?;
         let reader = Reader::of(&scene.object("packs")).await?;
         let object = scene.declare("packs", right.clone()).await?;
-        object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+        object.shows(&VALIDATED.in_the_clear()).await?;
         object.apply(&wrong).await?;
-        object.shows(SOON, &REJECTED.in_the_clear()).await?;
+        object.shows(&REJECTED.in_the_clear()).await?;
         object.apply(&right).await?;
-        let last = object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+        let last = object.shows(&VALIDATED.in_the_clear()).await?;
 
         let states = reader.until(&last).await?;
         statuses_are_true(&states, &[1, 3]);
@@ -329,7 +329,7 @@ async fn changed_spec_gets_no_verdict_of_the_old_one() -> Result<()> {
             validating(&registry, 1).await?;
             object.apply(&second).await?;
             let verdict = if is_right_first { REJECTED } else { VALIDATED };
-            let last = object.shows(SOON, &verdict.in_the_clear()).await?;
+            let last = object.shows(&verdict.in_the_clear()).await?;
             statuses_are_true(&reader.until(&last).await?, if is_right_first { &[1] } else { &[2] });
         }
     }
@@ -394,7 +394,7 @@ async fn validating(registry: &ScriptedServer, times: usize) -> Result<()> {
         ensure!(begun(registry) >= times, "{} have begun", begun(registry));
         Ok(())
     };
-    Ok(eventually(SOON, format!("validation {times} begins"), look).await?)
+    Ok(eventually(format!("validation {times} begins"), look).await?)
 }
 
 fn is_working(view: &View) -> bool {
@@ -468,7 +468,7 @@ impl Reader {
             };
             Ok(states[..=end].to_vec())
         };
-        Ok(eventually(SOON, "the reader sees the last state", look).await?)
+        Ok(eventually("the reader sees the last state", look).await?)
     }
 }
 
@@ -488,18 +488,18 @@ async fn sends_events_on_verdict_changes_only() -> Result<()> {
     for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
-        let rejected = object.shows(SOON, &REJECTED).await?;
+        let rejected = object.shows(&REJECTED).await?;
         scene.login("login", "demo", "right").await?;
-        let validated = object.shows(SOON, &VALIDATED).await?;
+        let validated = object.shows(&VALIDATED).await?;
         for value in ["1", "2", "3"] {
             object.request(value).await?;
             object.has_handled(value).await?;
         }
         object.change(json!({"spec": {"contentType": "Zarf"}})).await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
         // The next change of verdict comes after all that could have been told before it.
         object.change(json!({"spec": {"auth": null}})).await?;
-        let required = object.shows(SOON, &Verdict::refused("False/Required")).await?;
+        let required = object.shows(&Verdict::refused("False/Required")).await?;
 
         let events = events_of(&cluster, &object, &required, 3).await?;
         let expected = [
@@ -527,11 +527,11 @@ async fn same_verdict_of_changed_spec_makes_no_event() -> Result<()> {
     let scene = TestScope::system(&cluster);
     let (right, wrong) = logins(&scene, &registry).await?;
     let object = scene.declare("packs", right).await?;
-    object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+    object.shows(&VALIDATED.in_the_clear()).await?;
     object.change(json!({"spec": {"contentType": "Zarf"}})).await?;
-    object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+    object.shows(&VALIDATED.in_the_clear()).await?;
     object.apply(&wrong).await?;
-    let last = object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    let last = object.shows(&REJECTED.in_the_clear()).await?;
     let events = events_of(&cluster, &object, &last, 2).await?;
     let reasons: Vec<_> = events.iter().map(|event| event.reason.as_deref().unwrap_or_default()).collect();
     assert_eq!(reasons, ["Available", "Rejected"]);
@@ -551,7 +551,7 @@ async fn sends_event_for_unprovable_credentials() -> Result<()> {
         marker: Marker::None,
         ..VALIDATED.in_the_clear()
     };
-    let view = object.shows(SOON, &verdict).await?;
+    let view = object.shows(&verdict).await?;
     let events = events_of(&cluster, &object, &view, 1).await?;
     assert_eq!(gist(&events[0]), ("Normal", "CredentialsUnprovable", view.message("Ready")));
     Ok(())
@@ -585,5 +585,5 @@ async fn events_of(cluster: &Cluster, object: &Declared, view: &View, count: usi
         ensure!(found.len() >= count, "{found:?}");
         Ok(found)
     };
-    Ok(eventually(SOON, format!("{count} Events regard {}", object.name()), look).await?)
+    Ok(eventually(format!("{count} Events regard {}", object.name()), look).await?)
 }

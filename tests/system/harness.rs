@@ -44,9 +44,8 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:registry-system:registry-
 
 /// The operator, as this build made it.
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
+/// How long a test waits for the API server to take up a definition.
 const ESTABLISHED: Duration = Duration::from_mins(1);
-/// How long a test looks for what has a promised time. The promise itself is checked by the audit log.
-pub const OBSERVED: Duration = Duration::from_mins(1);
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
@@ -145,7 +144,7 @@ async fn is_served(client: &Client) -> Result<()> {
         }
         Ok(())
     };
-    Ok(eventually(ESTABLISHED, "the kinds are served", look).await?)
+    Ok(eventually("the kinds are served", look).await?)
 }
 
 /// Most registries of these tests have no certificate, or a bad one, in both scopes, and AWS's tokens go to loopback. What a
@@ -268,9 +267,9 @@ impl<S: Scope> RegistryHandle<S> {
 
     /// Waits until all of these hold at the object's present generation, each written `Ready=False/Rejected`; a type alone,
     /// written `!Stalled`, must be absent.
-    pub async fn becomes(&self, within: Duration, expected: &[&str]) -> Result<Registry<S>> {
+    pub async fn becomes(&self, expected: &[&str]) -> Result<Registry<S>> {
         let what = format!("{} {} is {}", S::KIND, self.name, expected.join(", "));
-        Ok(eventually(within, what, || async { is(self.get().await?, expected) }).await?)
+        Ok(eventually(what, || async { is(self.get().await?, expected) }).await?)
     }
 
     /// Waits until all of these hold, and checks that the operator wrote them within `promise` since that moment.
@@ -280,7 +279,7 @@ impl<S: Scope> RegistryHandle<S> {
         since: &Moment,
         expected: &[&str],
     ) -> Result<Registry<S>> {
-        let registry = self.becomes(OBSERVED, expected).await?;
+        let registry = self.becomes(expected).await?;
         let what = format!("{} {} is {}", S::KIND, self.name, expected.join(", "));
         let is_verdict =
             |event: &AuditEvent| self.is_write(event, "/status") && shows(&event.content, expected);
@@ -291,7 +290,7 @@ impl<S: Scope> RegistryHandle<S> {
     /// Waits until it is gone, and checks that the operator took off its finalizer within `promise` since that moment. Until then,
     /// the operator must not have had another reason to write to it.
     pub async fn is_gone_within(&self, promise: Duration, since: &Moment) -> Result<()> {
-        self.is_gone(OBSERVED).await?;
+        self.is_gone().await?;
         let what = format!("{} {} is gone", S::KIND, self.name);
         since.keeps(promise, &what, |event| self.is_write(event, "")).await.map(drop)
     }
@@ -303,7 +302,7 @@ impl<S: Scope> RegistryHandle<S> {
     }
 
     /// Waits until it is gone.
-    pub async fn is_gone(&self, within: Duration) -> Result<()> {
+    pub async fn is_gone(&self) -> Result<()> {
         let what = format!("{} {} is gone", S::KIND, self.name);
         let look = || async {
             match self.api.get_opt(&self.name).await? {
@@ -311,7 +310,7 @@ impl<S: Scope> RegistryHandle<S> {
                 None => Ok(()),
             }
         };
-        Ok(eventually(within, what, look).await?)
+        Ok(eventually(what, look).await?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,7 +22,6 @@ use crate::{
 };
 
 const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
-const SETTLED: Duration = Duration::from_secs(10);
 
 /// The flags of the operator, each with a value that it must refuse (docs/architecture.md#promises).
 const FLAGS: [(&str, &str); 13] = [
@@ -136,8 +135,8 @@ async fn metrics_cover_validations_queue_and_api() -> Result<()> {
     apply(&cluster, &login(SYSTEM_NAMESPACE, &secret, "right")).await?;
     apply(&cluster, &system_registry(&name, server.spec(&secret))).await?;
     apply(&cluster, &tenant_registry(&namespace, &name, json!({"endpoint": DOWN}))).await?;
-    let good = cluster.system(&name).becomes(SETTLED, &["Ready=True/Available"]).await?;
-    cluster.tenant(&namespace, &name).becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    let good = cluster.system(&name).becomes(&["Ready=True/Available"]).await?;
+    cluster.tenant(&namespace, &name).becomes(&["Ready=False/ConnectionRefused"]).await?;
 
     let system = [("scope", "system"), ("registry_namespace", ""), ("name", &name)];
     let tenant = [("scope", "tenant"), ("registry_namespace", &namespace), ("name", &name)];
@@ -147,7 +146,7 @@ async fn metrics_cover_validations_queue_and_api() -> Result<()> {
         ensure!(value(&metrics, "registry_operator_registry_ready", "", &tenant)? == 0.0, "still ready");
         Ok(metrics)
     };
-    let metrics = eventually(SETTLED, "the metrics tell what is ready", ready_metrics).await?;
+    let metrics = eventually("the metrics tell what is ready", ready_metrics).await?;
 
     let end =
         good.status.and_then(|status| status.tls).and_then(|tls| tls.not_after).context("a certificate")?;
@@ -201,7 +200,7 @@ async fn metric_labels_are_bounded() -> Result<()> {
     let operator = harness::shared_operator().await?;
     let registry = cluster.system(&cluster.unique("labelled"));
     apply(&cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
-    registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    registry.becomes(&["Ready=False/ConnectionRefused"]).await?;
     let metrics = metrics_of(operator).await?;
     let closed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("scope", ["system", "tenant"].as_slice()),
@@ -242,8 +241,8 @@ async fn removes_series_of_deleted_registry() -> Result<()> {
     let (system, tenant) = (cluster.system(&name), cluster.tenant(&namespace, &name));
     apply(&cluster, &system_registry(&name, json!({"endpoint": DOWN}))).await?;
     apply(&cluster, &tenant_registry(&namespace, &name, json!({"endpoint": DOWN}))).await?;
-    system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
-    tenant.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    system.becomes(&["Ready=False/ConnectionRefused"]).await?;
+    tenant.becomes(&["Ready=False/ConnectionRefused"]).await?;
     let series = |count: usize| {
         let name = &name;
         move || async move {
@@ -254,11 +253,11 @@ async fn removes_series_of_deleted_registry() -> Result<()> {
             Ok(())
         }
     };
-    eventually(SETTLED, "each has its series", series(2)).await?;
+    eventually("each has its series", series(2)).await?;
     delete(&system).await?;
-    eventually(SETTLED, "the series of one is gone", series(1)).await?;
+    eventually("the series of one is gone", series(1)).await?;
     delete(&tenant).await?;
-    Ok(eventually(SETTLED, "the series of both are gone", series(0)).await?)
+    Ok(eventually("the series of both are gone", series(0)).await?)
 }
 
 // The command line.
@@ -379,19 +378,22 @@ async fn applies_every_variable() -> Result<()> {
     let log = directory.join("log");
     let mut operator = command(&[], &variables).stderr(std::fs::File::create(&log)?).spawn()?;
     let alive = || async { Call::get(format!("http://{metrics}/healthz")).send().await };
-    let answered = eventually(SETTLED, "it answers at the address of its variable", alive).await;
+    let answered = eventually("it answers at the address of its variable", alive).await;
     let asked = api_server.wait_for_requests(2).await;
     let _ = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", operator.id())).status();
-    let ended = eventually(Duration::from_secs(5), "SIGTERM ends it", || {
+    let begun = Instant::now();
+    let ended = eventually("SIGTERM ends it", || {
         std::future::ready(operator.try_wait().transpose().context("it runs").and_then(|ended| Ok(ended?)))
     })
     .await;
+    let took = begun.elapsed();
     let _ = operator.kill();
     let lines = std::fs::read_to_string(&log)?;
     std::fs::remove_dir_all(&directory)?;
     answered?;
     asked.with_context(|| lines.clone())?;
     assert!(ended?.success(), "{lines}");
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
     let lease = "GET /apis/coordination.k8s.io/v1/namespaces/elsewhere/leases/registry-operator";
     let requests = api_server.requests();
     assert!(requests.iter().any(|request| request.starts_with(lease)), "{requests:?}");

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fixtures::{
-        Answer, Declared, Marker, ReceivedRequest, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View,
+        Answer, Declared, Marker, ReceivedRequest, ScriptedServer, TestScope, VALIDATED, Verdict, View,
         answer,
     },
     harness,
@@ -123,7 +123,7 @@ async fn fault_27_tenants_at_one_host_at_once() -> Result<()> {
                 object.request(&round.to_string()).await?;
                 object.has_handled(&round.to_string()).await?;
             }
-            object.shows(SOON, &party.verdict).await
+            object.shows(&party.verdict).await
         });
         try_join_all(verdicts)
     };
@@ -192,7 +192,7 @@ async fn no_event_is_anothers(
         Ok(found)
     };
     let reason = party.verdict.ready.split('/').next_back();
-    let found = eventually(SOON, "the Event of the verdict", all).await?;
+    let found = eventually("the Event of the verdict", all).await?;
     ensure!(found.len() == 1, "one verdict, one Event: {found:#?}");
     for event in found {
         let regarding = event.regarding.clone().context("an Event that regards nothing")?;
@@ -214,21 +214,20 @@ async fn login_of_one_tenant_does_not_help_another() -> Result<()> {
     };
     let (one, other) = (inside("one").await?, inside("other").await?);
     let neighbour = move_in(&one, &PARTIES[0], &registry).await?;
-    neighbour.shows(SOON, &ACCEPTED).await?;
+    neighbour.shows(&ACCEPTED).await?;
 
     let open = other.declare("packs", json!({"endpoint": registry.url()})).await?;
-    open.shows(SOON, &Verdict::refused("False/Required").in_the_clear()).await?;
+    open.shows(&Verdict::refused("False/Required").in_the_clear()).await?;
     let named = json!({"basic": {"secretRef": {"name": one.named("login")}}});
     open.change(json!({"spec": {"auth": named}})).await?;
-    open.becomes(SOON, &["ResolvedRefs=False/SecretNotFound", "CredentialsValidated=Unknown/NotAttempted"])
-        .await?;
+    open.becomes(&["ResolvedRefs=False/SecretNotFound", "CredentialsValidated=Unknown/NotAttempted"]).await?;
     other.login("login", "alice", "guessed").await?;
-    open.shows(SOON, &REJECTED).await?;
+    open.shows(&REJECTED).await?;
 
     neighbour.request("again").await?;
     neighbour.has_handled("again").await?;
-    neighbour.shows(SOON, &ACCEPTED).await?;
+    neighbour.shows(&ACCEPTED).await?;
     neighbour.change(json!({"spec": {"auth": Value::Null}})).await?;
-    neighbour.shows(SOON, &Verdict::refused("False/Required").in_the_clear()).await?;
+    neighbour.shows(&Verdict::refused("False/Required").in_the_clear()).await?;
     Ok(())
 }

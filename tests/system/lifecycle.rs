@@ -34,9 +34,7 @@ use crate::{
     },
 };
 
-const AT_ONCE: Duration = Duration::from_secs(1);
 const FIXED: Duration = Duration::from_secs(2);
-const SETTLED: Duration = Duration::from_secs(10);
 /// The deadline for deletion, whatever else fails.
 const DELETED: Duration = Duration::from_secs(30);
 /// After the definitions were away.
@@ -48,14 +46,12 @@ const RECOVERED: Duration = Duration::from_mins(1);
 async fn deletes_registry_while_its_server_is_down() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (system, tenant) = both(&cluster, "down", json!({"endpoint": DOWN})).await?;
-    system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
-    tenant.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    system.becomes(&["Ready=False/ConnectionRefused"]).await?;
+    tenant.becomes(&["Ready=False/ConnectionRefused"]).await?;
     is_unguarded(&system).await?;
     is_unguarded(&tenant).await?;
-    delete(&system).await?;
-    system.is_gone(AT_ONCE).await?;
-    delete(&tenant).await?;
-    tenant.is_gone(AT_ONCE).await
+    delete_at_once(&system).await?;
+    delete_at_once(&tenant).await
 }
 
 #[tokio::test]
@@ -67,14 +63,14 @@ async fn deletes_registry_without_server_and_secret() -> Result<()> {
     for namespace in [SYSTEM_NAMESPACE, &cluster.unique("lost")] {
         apply(&cluster, &login(namespace, &secret, "right")).await?;
     }
-    system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
-    tenant.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    system.becomes(&["Ready=False/ConnectionRefused"]).await?;
+    tenant.becomes(&["Ready=False/ConnectionRefused"]).await?;
     is_guarded(&system).await?;
     is_guarded(&tenant).await?;
     for namespace in [SYSTEM_NAMESPACE, &cluster.unique("lost")] {
         remove_secret(&cluster, namespace, &secret).await?;
     }
-    system.becomes(SETTLED, &["Ready=False/SecretNotFound"]).await?;
+    system.becomes(&["Ready=False/SecretNotFound"]).await?;
     let moment = Moment::on_shared().await?;
     delete(&system).await?;
     delete(&tenant).await?;
@@ -88,10 +84,8 @@ async fn deletes_registry_during_validation() -> Result<()> {
     let held = HeldRegistry::start().await?;
     let (system, tenant) = both(&cluster, "hanging", hanging_at(&held)).await?;
     held.wait_for_requests(2).await?;
-    delete(&system).await?;
-    system.is_gone(AT_ONCE).await?;
-    delete(&tenant).await?;
-    tenant.is_gone(AT_ONCE).await
+    delete_at_once(&system).await?;
+    delete_at_once(&tenant).await
 }
 
 #[tokio::test]
@@ -118,17 +112,25 @@ async fn deletes_namespace_with_any_registries() -> Result<()> {
     apply(&cluster, &tenant_registry(&namespace, "down", guarded(json!({"endpoint": DOWN})))).await?;
     apply(&cluster, &tenant_registry(&namespace, "hanging", guarded(hanging_at(&held)))).await?;
     apply(&cluster, &tenant_registry(&namespace, "good", guarded(protected.spec("login")))).await?;
-    cluster.tenant(&namespace, "good").becomes(SETTLED, &["Ready=True/Available"]).await?;
-    cluster.tenant(&namespace, "down").becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    cluster.tenant(&namespace, "good").becomes(&["Ready=True/Available"]).await?;
+    cluster.tenant(&namespace, "down").becomes(&["Ready=False/ConnectionRefused"]).await?;
     held.wait_for_requests(1).await?;
+    let registries = ["down", "hanging", "good"].map(|name| cluster.tenant(&namespace, name));
+    for registry in &registries {
+        is_guarded(registry).await?;
+    }
+    let moment = Moment::on_shared().await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client());
     namespaces.delete(&namespace, &DeleteParams::default()).await?;
+    for registry in &registries {
+        registry.is_gone_within(DELETED, &moment).await?;
+    }
     let look = || async {
         let found = namespaces.get_opt(&namespace).await?;
         ensure!(found.is_none(), "{:?}", found.and_then(|namespace| namespace.status));
         Ok(())
     };
-    Ok(eventually(DELETED, format!("namespace {namespace} is gone"), look).await?)
+    Ok(eventually(format!("namespace {namespace} is gone"), look).await?)
 }
 
 #[tokio::test]
@@ -142,10 +144,8 @@ async fn finishes_deletions_requested_during_downtime() -> Result<()> {
     is_guarded(&tenant).await?;
 
     operator.stop().await?;
-    delete(&free_system).await?;
-    delete(&free_tenant).await?;
-    free_system.is_gone(AT_ONCE).await?;
-    free_tenant.is_gone(AT_ONCE).await?;
+    delete_at_once(&free_system).await?;
+    delete_at_once(&free_tenant).await?;
     delete(&system).await?;
     delete(&tenant).await?;
     let waiting = system.get().await?;
@@ -170,7 +170,7 @@ async fn is_unbound(cluster: &Cluster, namespace: &str) -> Result<()> {
         ensure!(role_binding(cluster, namespace).await?.is_none(), "it is there");
         anyhow::Ok(())
     };
-    Ok(eventually(SETTLED, "the operator's binding goes", look).await?)
+    Ok(eventually("the operator's binding goes", look).await?)
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn restart_after_kill_writes_nothing() -> Result<()> {
     ];
     let mut versions = Vec::new();
     for (namespace, name, verdict) in verdicts {
-        let object = cluster.tenant(namespace, name).becomes(SETTLED, &[verdict]).await?;
+        let object = cluster.tenant(namespace, name).becomes(&[verdict]).await?;
         versions.push(object.metadata.resource_version);
     }
 
@@ -215,7 +215,7 @@ async fn restart_after_kill_writes_nothing() -> Result<()> {
     let writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
     assert!(writes.is_empty(), "{:#?}", write_lines(&writes));
     for ((namespace, name, verdict), version) in verdicts.into_iter().zip(versions) {
-        let object = cluster.tenant(namespace, name).becomes(AT_ONCE, &[verdict]).await?;
+        let object = cluster.tenant(namespace, name).becomes(&[verdict]).await?;
         assert_eq!(object.metadata.resource_version, version, "{name} was rewritten");
     }
     Ok(())
@@ -232,7 +232,7 @@ async fn restart_does_not_retry_rejected_password() -> Result<()> {
     for (name, secret) in [("rejected", "wrong"), ("asked", "wrong-too")] {
         apply(cluster, &login(&namespace, secret, "wrong")).await?;
         apply(cluster, &tenant_registry(&namespace, name, protected.spec(secret))).await?;
-        cluster.tenant(&namespace, name).becomes(SETTLED, &["Ready=False/Rejected"]).await?;
+        cluster.tenant(&namespace, name).becomes(&["Ready=False/Rejected"]).await?;
     }
     let tries = || protected.registry.authentications().len();
 
@@ -249,13 +249,13 @@ async fn restart_does_not_retry_rejected_password() -> Result<()> {
     let request = json!({"registry.spectrocloud.com/requestedAt": "while it was away"});
     asked.change(json!({"metadata": {"annotations": request}})).await?;
     operator.restart().await?;
-    registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    registry.becomes(&["Ready=True/Available"]).await?;
     let look = || async {
         let handled = asked.status().await?.last_handled_reconcile_at;
         ensure!(handled.as_deref() == Some("while it was away"), "handled: {handled:?}");
         Ok(())
     };
-    Ok(eventually(SETTLED, "what was asked for while the operator was away is done", look).await?)
+    Ok(eventually("what was asked for while the operator was away is done", look).await?)
 }
 
 #[tokio::test]
@@ -268,14 +268,13 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
     let spec = |endpoint: &str| json!({"endpoint": endpoint, "availability": availability});
     apply(&cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
     held.wait_for_requests(1).await?;
-    delete(&registry).await?;
-    registry.is_gone(AT_ONCE).await?;
+    delete_at_once(&registry).await?;
 
     let mark = Installation::shared().await?.control_plane().audit()?.mark();
     apply(&cluster, &system_registry(registry.name(), spec(DOWN))).await?;
     let uid = registry.get().await?.metadata.uid;
     held.release(); // the predecessor's validation now ends, with a verdict that would be Available
-    registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    registry.becomes(&["Ready=False/ConnectionRefused"]).await?;
     validate_now(&registry, "and after all that was under way").await?;
 
     let of_it = |write: &AuditEvent| write.name == registry.name() && write.succeeded();
@@ -302,20 +301,19 @@ async fn registry_recreated_in_freeze_inherits_nothing() -> Result<()> {
     }
     held.wait_for_requests(registries.len()).await?;
     for registry in &registries {
-        registry.becomes(SETTLED, &["Ready=Unknown/Progressing"]).await?;
+        registry.becomes(&["Ready=Unknown/Progressing"]).await?;
     }
 
     operator.pause().await?;
     held.release(); // the answers, which would make them Available, wait in the operator's sockets
     for registry in &registries {
-        delete(registry).await?;
-        registry.is_gone(AT_ONCE).await?;
+        delete_at_once(registry).await?;
         apply(cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
     }
     let mark = solo.mark()?;
     operator.resume().await?;
     for registry in &registries {
-        registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+        registry.becomes(&["Ready=False/ConnectionRefused"]).await?;
     }
     let verdict = |write: &AuditEvent| write.subresource == "status" && write.succeeded();
     let writes = written(solo.installation, &mark, registries.len(), verdict).await?;
@@ -338,8 +336,7 @@ async fn recreated_registry_does_not_wait_for_old_one() -> Result<()> {
     let registry = cluster.system(&cluster.unique("again-soon"));
     apply(&cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
     held.wait_for_requests(1).await?;
-    delete(&registry).await?;
-    registry.is_gone(AT_ONCE).await?;
+    delete_at_once(&registry).await?;
     let moment = Moment::on_shared().await?;
     apply(&cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
     registry.becomes_within(FIXED, &moment, &["Ready=False/ConnectionRefused"]).await?;
@@ -374,8 +371,8 @@ async fn reports_deleted_secret_within_two_seconds() -> Result<()> {
     for namespace in &namespaces {
         apply(&cluster, &login(namespace, &secret, "right")).await?;
     }
-    system.becomes(SETTLED, &["Ready=True/Available"]).await?;
-    tenant.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    system.becomes(&["Ready=True/Available"]).await?;
+    tenant.becomes(&["Ready=True/Available"]).await?;
 
     let missing =
         ["Ready=False/SecretNotFound", "ResolvedRefs=False/SecretNotFound", "Stalled=True/SecretNotFound"];
@@ -404,7 +401,7 @@ async fn removing_tenant_label_removes_access_and_verdict() -> Result<()> {
     apply(&cluster, &login(&namespace, "login", "right")).await?;
     apply(&cluster, &tenant_registry(&namespace, "packs", protected.spec("login"))).await?;
     let registry = cluster.tenant(&namespace, "packs");
-    registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    registry.becomes(&["Ready=True/Available"]).await?;
 
     let moment = Moment::on_shared().await?;
     label(&cluster, &namespace, Value::Null).await?;
@@ -414,7 +411,7 @@ async fn removing_tenant_label_removes_access_and_verdict() -> Result<()> {
     moment.keeps(FIXED, "the operator's role binding is gone", |event| unbinds(event, &namespace)).await?;
 
     label(&cluster, &namespace, json!("another-tenant")).await?;
-    registry.becomes(SETTLED, &["Ready=True/Available", "!Stalled"]).await?;
+    registry.becomes(&["Ready=True/Available", "!Stalled"]).await?;
     assert!(role_binding(&cluster, &namespace).await?.is_some());
     Ok(())
 }
@@ -432,11 +429,11 @@ async fn removes_stale_role_binding_at_start() -> Result<()> {
             Ok(())
         }
     };
-    eventually(SETTLED, "the operator has bound itself", look(true)).await?;
+    eventually("the operator has bound itself", look(true)).await?;
     operator.kill().await;
     label(cluster, &namespace, Value::Null).await?;
     operator.restart().await?;
-    Ok(eventually(SETTLED, "what it left behind is removed", look(false)).await?)
+    Ok(eventually("what it left behind is removed", look(false)).await?)
 }
 
 // The definitions.
@@ -451,21 +448,23 @@ async fn fault_15_crds_removed_and_installed_again() -> Result<()> {
     good.release();
     let (system, tenant) = both(cluster, "before", json!({"endpoint": good.url()})).await?;
     let (guarded_system, _) = both(cluster, "guarded", guarded(json!({"endpoint": DOWN}))).await?;
-    system.becomes(SETTLED, &["Ready=True/Available"]).await?;
-    tenant.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    system.becomes(&["Ready=True/Available"]).await?;
+    tenant.becomes(&["Ready=True/Available"]).await?;
     is_guarded(&guarded_system).await?;
 
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
     let names = [System::PLURAL, Tenant::PLURAL].map(|plural| format!("{plural}.registry.spectrocloud.com"));
+    let moment = Moment::on(solo.installation)?;
     for name in &names {
         definitions.delete(name, &DeleteParams::default()).await?;
     }
+    guarded_system.is_gone_within(DELETED, &moment).await?;
     for name in &names {
         let look = || async {
             ensure!(definitions.get_opt(name).await?.is_none(), "still there");
             Ok(())
         };
-        eventually(DELETED, format!("the definition {name} is gone with its objects"), look).await?;
+        eventually(format!("the definition {name} is gone with its objects"), look).await?;
     }
     install_definitions(cluster).await?;
     let moment = Moment::on(solo.installation)?;
@@ -493,15 +492,15 @@ async fn unreadable_object_does_not_stop_others() -> Result<()> {
             .await?;
     }
     let (system, tenant) = both(cluster, "mixed", json!({"endpoint": good.url()})).await?;
-    system.becomes(SETTLED, &["Ready=True/Available"]).await?;
-    tenant.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    system.becomes(&["Ready=True/Available"]).await?;
+    tenant.becomes(&["Ready=True/Available"]).await?;
 
     operator.kill().await;
     operator.restart().await?; // ready only when everything is listed
     system.change(json!({"spec": {"endpoint": DOWN}})).await?;
-    system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    system.becomes(&["Ready=False/ConnectionRefused"]).await?;
     tenant.change(json!({"spec": {"endpoint": DOWN}})).await?;
-    tenant.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    tenant.becomes(&["Ready=False/ConnectionRefused"]).await?;
     let lines = operator.log();
     assert!(lines.contains("unreadable-0"), "the log names what can't be read:\n{lines}");
     Ok(())
@@ -554,6 +553,14 @@ async fn is_unguarded<S: Scope>(subject: &RegistryHandle<S>) -> Result<()> {
     Ok(())
 }
 
+/// Deletes a registry without a finalizer: it is gone when the API server answers, whatever the operator does.
+async fn delete_at_once<S: Scope>(subject: &RegistryHandle<S>) -> Result<()> {
+    delete(subject).await?;
+    let left = subject.api().get_opt(subject.name()).await?.map(|left| left.metadata.finalizers);
+    ensure!(left.is_none(), "{} is still there, with the finalizers {left:?}", subject.name());
+    Ok(())
+}
+
 async fn remove_secret(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(cluster.client(), namespace);
     secrets.delete(name, &DeleteParams::default()).await?;
@@ -585,7 +592,7 @@ async fn events_of(cluster: &Cluster, uid: Option<&str>, count: usize) -> Result
         ensure!(reasons.len() >= count, "{reasons:?}");
         Ok::<_, anyhow::Error>(reasons)
     };
-    Ok(eventually(SETTLED, format!("{count} Events are written"), look).await?)
+    Ok(eventually(format!("{count} Events are written"), look).await?)
 }
 
 /// Installs CRDs without validation, as an older or newer version might have.
@@ -603,14 +610,14 @@ async fn accept_anything(solo: &ExclusiveCluster) -> Result<()> {
 
 /// Waits until the API server uses the new schema.
 async fn apply_when_accepted(cluster: &Cluster, object: &Value) -> Result<()> {
-    Ok(eventually(SETTLED, "the lax definition is served", || apply(cluster, object)).await?)
+    Ok(eventually("the lax definition is served", || apply(cluster, object)).await?)
 }
 
 /// Makes a SystemRegistry unreadable.
 async fn spoil(cluster: &Cluster, name: &str) -> Result<()> {
     let patch = Patch::Merge(json!({"spec": {"endpoint": 5}}));
     let look = || async { unread(cluster).patch(name, &PatchParams::default(), &patch).await };
-    eventually(SETTLED, "the lax definition is served", look).await?;
+    eventually("the lax definition is served", look).await?;
     Ok(())
 }
 

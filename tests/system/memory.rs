@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     exclusive_cluster,
-    fixtures::{
-        Declared, SOON, TestScope, VALIDATED, Verdict, anonymous, protected, spec as signed_in_to, tell,
-    },
+    fixtures::{Declared, TestScope, VALIDATED, Verdict, anonymous, protected, spec as signed_in_to, tell},
     harness::{self, Cluster, in_repository},
 };
 
@@ -99,7 +97,7 @@ async fn worst_tenant_stays_below_memory_limit() -> Result<()> {
     let mut objects = Vec::new();
     for (name, spec, reason) in names {
         let object = scene.declare(name, spec).await?;
-        object.becomes(SOON, &[&format!("ResolvedRefs=False/{reason}")]).await?;
+        object.becomes(&[&format!("ResolvedRefs=False/{reason}")]).await?;
         objects.push(object);
     }
     let before = peak(&operator).await?;
@@ -143,11 +141,11 @@ async fn reports_registries_beyond_tenant_quota() -> Result<()> {
     let _operator = Operator::start(solo.alone().await?.arg("--tenant-max-registries=2")).await?;
     let spec = json!({"endpoint": registry.url()});
     let first = scene.declare("a-first", spec.clone()).await?;
-    first.becomes(SOON, &["Ready=True/Available"]).await?;
+    first.becomes(&["Ready=True/Available"]).await?;
     // Of those of one second the first by name is the older.
-    scene.declare("b-second", spec.clone()).await?.becomes(SOON, &["Ready=True/Available"]).await?;
+    scene.declare("b-second", spec.clone()).await?.becomes(&["Ready=True/Available"]).await?;
     let third = scene.declare("c-third", spec).await?;
-    let view = third.becomes(SOON, &["ResolvedRefs=False/NotPermitted", "Ready=False/NotPermitted"]).await?;
+    let view = third.becomes(&["ResolvedRefs=False/NotPermitted", "Ready=False/NotPermitted"]).await?;
     ensure!(
         view.message("ResolvedRefs").contains("more than 2 TenantRegistries"),
         "{}",
@@ -156,7 +154,7 @@ async fn reports_registries_beyond_tenant_quota() -> Result<()> {
     if let Declared::Tenant(subject) = &first {
         subject.api().delete(first.name(), &DeleteParams::default()).await?;
     }
-    third.becomes(SOON, &["Ready=True/Available"]).await?;
+    third.becomes(&["Ready=True/Available"]).await?;
     Ok(())
 }
 
@@ -171,10 +169,10 @@ async fn uses_long_ca_bundle_without_caching_it() -> Result<()> {
         let long = other.certificate_pem().repeat(40);
         spec["tls"]["ca"] = json!({"inline": format!("{long}{}", ca.certificate_pem())});
         let object = scene.declare("packs", spec.clone()).await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
         spec["tls"]["ca"] = json!({"inline": long});
         object.apply(&spec).await?;
-        object.shows(SOON, &Verdict::untrusted("False/UnknownIssuer")).await?;
+        object.shows(&Verdict::untrusted("False/UnknownIssuer")).await?;
     }
     Ok(())
 }

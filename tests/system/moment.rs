@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     fixtures::tell,
-    harness::{Installation, OBSERVED, OPERATOR_USER},
+    harness::{Installation, OPERATOR_USER},
 };
 
 /// A moment just before a change, from which a promise about time counts. When the operator wrote what it promised is read from
@@ -43,6 +43,16 @@ impl Moment {
         Ok(self.audit.writes_since(&self.mark, self.user)?)
     }
 
+    /// The time from this moment until the operator's last write was answered, as far as it is in the audit log. Renewals of the Lease
+    /// and questions that are sent as writes don't count.
+    pub fn last_write(&self) -> Result<Duration> {
+        let mut last = Duration::ZERO;
+        for write in self.writes()?.iter().filter(|write| is_lasting(write)) {
+            last = last.max(self.elapsed_at(write)?.unwrap_or_default());
+        }
+        Ok(last)
+    }
+
     /// Waits until the audit log has a successful request of the operator's that is meant, and checks that it was answered within
     /// `promise` since this moment. Returns the time that it took.
     pub async fn keeps(
@@ -64,15 +74,19 @@ impl Moment {
             let events = self.audit.since(&self.mark)?;
             let meant = events.iter().filter(|event| event.user == self.user && event.succeeded());
             for event in meant.filter(|event| is_meant(event)) {
-                let answered: Timestamp = event.completed.parse()?;
-                // The log is written after the answers: it may still get some that are older than this moment.
-                if let Ok(took) = Duration::try_from(answered.duration_since(self.time)) {
+                if let Some(took) = self.elapsed_at(event)? {
                     return Ok(took);
                 }
             }
             anyhow::bail!("the audit log has no such request")
         };
-        Ok(eventually(OBSERVED, what, look).await?)
+        Ok(eventually(what, look).await?)
+    }
+
+    /// The time from this moment until a request was answered. None for an older one: the log is written after the answers.
+    fn elapsed_at(&self, event: &AuditEvent) -> Result<Option<Duration>> {
+        let answered: Timestamp = event.completed.parse()?;
+        Ok(Duration::try_from(answered.duration_since(self.time)).ok())
     }
 }
 
@@ -80,6 +94,11 @@ impl Moment {
 #[expect(clippy::disallowed_methods, reason = "the audit log has the time of day")]
 fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// Whether a write changes an object, other than the Lease.
+pub fn is_lasting(write: &AuditEvent) -> bool {
+    !matches!(write.resource.as_str(), "leases" | "selfsubjectreviews")
 }
 
 /// Whether a status that was written has all of these conditions, as [`RegistryHandle::becomes`] takes them.

@@ -1,7 +1,7 @@
 //! Common parts of the tests of lifecycle, leadership and cost: manifests, a registry with a password, and
 //! the operator's writes and metrics.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use k8s_openapi::api::events::v1::Event;
@@ -19,7 +19,10 @@ use registry_testbed::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Installation, OPERATOR_USER, RegistryHandle};
+use crate::{
+    harness::{Cluster, Installation, OPERATOR_USER, RegistryHandle},
+    moment::is_lasting,
+};
 
 /// An endpoint without a listener.
 pub const DOWN: &str = "http://127.0.0.1:1";
@@ -75,7 +78,7 @@ pub async fn is_guarded<S: Scope>(subject: &RegistryHandle<S>) -> Result<()> {
         anyhow::ensure!(finalizers.iter().any(|finalizer| finalizer == FINALIZER), "it has {finalizers:?}");
         Ok(())
     };
-    Ok(eventually(Duration::from_secs(10), what, look).await?)
+    Ok(eventually(what, look).await?)
 }
 
 /// Asks for a validation by the annotation, and waits until it was done.
@@ -88,7 +91,7 @@ pub async fn validate_now<S: Scope>(subject: &RegistryHandle<S>, word: &str) -> 
         Ok(())
     };
     let what = format!("{} {} is validated by request", S::KIND, subject.name());
-    Ok(eventually(Duration::from_secs(10), what, look).await?)
+    Ok(eventually(what, look).await?)
 }
 
 /// A registry over TLS of a private authority, with the user `demo` and the password `right`.
@@ -128,7 +131,7 @@ impl Protected {
 /// What that user wrote since the mark; Leases and the question who they are, which changes nothing, left out.
 pub fn writes_since(installation: &Installation, mark: &AuditMark, user: &str) -> Result<Vec<AuditEvent>> {
     let mut writes = installation.control_plane().audit()?.writes_since(mark, user)?;
-    writes.retain(|event| !matches!(event.resource.as_str(), "leases" | "selfsubjectreviews"));
+    writes.retain(is_lasting);
     Ok(writes)
 }
 
@@ -150,7 +153,7 @@ pub async fn written(
         anyhow::ensure!(writes.len() >= count, "{:#?}", write_lines(&writes));
         Ok(())
     };
-    eventually(Duration::from_secs(15), format!("{count} writes are in the audit log"), look).await?;
+    eventually(format!("{count} writes are in the audit log"), look).await?;
     meant()
 }
 
@@ -162,7 +165,7 @@ pub async fn events_are_written(installation: &Installation, since: &AuditMark, 
         anyhow::ensure!(events >= count, "{events} are");
         Ok(())
     };
-    Ok(eventually(Duration::from_secs(15), format!("{count} Events are written"), look).await?)
+    Ok(eventually(format!("{count} Events are written"), look).await?)
 }
 
 /// Waits for the Event of a TenantRegistry's newest verdict, `Ready=<status>/<reason>`. Those before it are written first.
@@ -178,7 +181,7 @@ pub async fn event_is_written(cluster: &Cluster, namespace: &str, name: &str, ve
         anyhow::ensure!(found.iter().any(is_it), "{} Events", found.len());
         Ok(())
     };
-    Ok(eventually(Duration::from_secs(15), format!("the Event {reason} of {name}"), look).await?)
+    Ok(eventually(format!("the Event {reason} of {name}"), look).await?)
 }
 
 /// Each write in one line, for the message of an assertion.
@@ -209,5 +212,5 @@ pub async fn has_reconciled(operator: &Operator, count: f64) -> Result<()> {
         anyhow::ensure!(done >= count, "{done} have ended");
         Ok(())
     };
-    Ok(eventually(Duration::from_secs(30), format!("{count} reconciliations have ended"), look).await?)
+    Ok(eventually(format!("{count} reconciliations have ended"), look).await?)
 }

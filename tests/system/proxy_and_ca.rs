@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     exclusive_cluster,
-    fixtures::{SOON, TestScope, VALIDATED, Verdict, with_certificate},
+    fixtures::{TestScope, VALIDATED, Verdict, with_certificate},
 };
 
 const PASSWORD: &str = "pr:xy%word";
@@ -43,7 +43,7 @@ async fn validates_behind_proxy_with_ca_file() -> Result<()> {
 
     let operator = through("pr%3axy%25word").await?;
     let object = scene.declare("proxied", spec.clone()).await?;
-    object.shows(SOON, &VALIDATED).await?;
+    object.shows(&VALIDATED).await?;
     let tunnel = format!("CONNECT {server}");
     ensure!(proxy.component().log().contains(&tunnel), "{}", proxy.component().log());
     for shown in [operator.log(), operator.metrics().await?] {
@@ -53,7 +53,7 @@ async fn validates_behind_proxy_with_ca_file() -> Result<()> {
 
     let operator = through("wr0ng").await?;
     let object = scene.declare("locked-out", spec).await?;
-    let refused = object.shows(SOON, &Verdict::unreachable("False/ConnectionFailed")).await?;
+    let refused = object.shows(&Verdict::unreachable("False/ConnectionFailed")).await?;
     let message = refused.message("EndpointReachable");
     let expected = format!(
         "{server} not reached: proxy {} rejected the login (407); correct it in the operator's --proxy",
@@ -73,7 +73,7 @@ async fn exits_on_unusable_proxy_or_ca_file() -> Result<()> {
         ("--ca-file=/dev/null", "--ca-file /dev/null is empty"),
     ] {
         let operator = Operator::launch(solo.alone().await?.arg(argument)).await?;
-        registry_testbed::eventually(SOON, argument, || async {
+        registry_testbed::eventually(argument, || async {
             operator.exited().await?.ok_or_else(|| anyhow::anyhow!("it runs"))
         })
         .await?;

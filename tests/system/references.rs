@@ -25,8 +25,8 @@ use serde_json::{Value, json};
 
 use crate::{
     fixtures::{
-        Declared, PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View, asks_for_password,
-        attempts, label_as_tenant, protected, signed_in, spec, tell, unlabel, welcome,
+        Declared, PROMISED, ScriptedServer, TestScope, VALIDATED, Verdict, View, asks_for_password, attempts,
+        label_as_tenant, protected, signed_in, spec, tell, unlabel, welcome,
     },
     harness::{self, Cluster, Installation, OPERATOR_USER, SERVICE_ACCOUNT, SYSTEM_NAMESPACE},
     moment::Moment,
@@ -44,7 +44,7 @@ async fn corrected_password_works_within_two_seconds() -> Result<()> {
     for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
-        object.shows(SOON, &REJECTED).await?;
+        object.shows(&REJECTED).await?;
         timed("a corrected password", &object, &VALIDATED, scene.login("login", "demo", "right")).await?;
         timed("a spoilt password", &object, &REJECTED, scene.login("login", "demo", "wrong")).await?;
     }
@@ -67,12 +67,12 @@ async fn corrected_ca_works_within_two_seconds() -> Result<()> {
         };
         let map = scene.config_map("authority", &wrong).await?;
         let object = scene.declare("by-map", with(json!({"configMapRef": {"name": map}}))).await?;
-        object.shows(SOON, &untrusted).await?;
+        object.shows(&untrusted).await?;
         timed("a corrected ConfigMap", &object, &VALIDATED, scene.config_map("authority", &right)).await?;
 
         let secret = scene.secret("authority", "Opaque", &wrong).await?;
         let object = scene.declare("by-secret", with(json!({"secretRef": {"name": secret}}))).await?;
-        object.shows(SOON, &untrusted).await?;
+        object.shows(&untrusted).await?;
         let corrected = scene.secret("authority", "Opaque", &right);
         timed("a corrected CA Secret", &object, &VALIDATED, corrected).await?;
     }
@@ -107,7 +107,7 @@ async fn corrected_client_certificate_works_at_once() -> Result<()> {
         let mut spec = spec(&registry, &ca, &login);
         spec["tls"]["clientCertificate"] = json!({"secretRef": {"name": secret}});
         let object = scene.declare("packs", spec).await?;
-        object.shows(SOON, &Verdict::untrusted("False/ClientCertificateRequired")).await?;
+        object.shows(&Verdict::untrusted("False/ClientCertificateRequired")).await?;
         timed("a corrected client certificate", &object, &VALIDATED, write(&right)).await?;
     }
     Ok(())
@@ -122,12 +122,12 @@ async fn corrected_object_works_within_two_seconds() -> Result<()> {
         let login = scene.login("login", "demo", "right").await?;
         let no_login = scene.named("no-such-login");
         let object = scene.declare("packs", spec(&registry, &ca, &no_login)).await?;
-        object.shows(SOON, &Verdict::unresolved("False/SecretNotFound")).await?;
+        object.shows(&Verdict::unresolved("False/SecretNotFound")).await?;
         let good = spec(&registry, &ca, &login);
         timed("a corrected reference", &object, &VALIDATED, object.apply(&good)).await?;
 
         object.change(json!({"spec": {"tls": {"ca": null}}})).await?;
-        object.shows(SOON, &Verdict::untrusted("False/UnknownIssuer")).await?;
+        object.shows(&Verdict::untrusted("False/UnknownIssuer")).await?;
         timed("a corrected object", &object, &VALIDATED, object.apply(&good)).await?;
     }
     Ok(())
@@ -145,7 +145,7 @@ async fn notices_created_and_deleted_references() -> Result<()> {
         let object = scene.declare("packs", spec).await?;
         let no_secret = Verdict::unresolved("False/SecretNotFound");
         let no_map = Verdict::unresolved("False/ConfigMapNotFound");
-        object.shows(SOON, &no_secret).await?;
+        object.shows(&no_secret).await?;
         timed("a Secret created later", &object, &no_map, scene.login("login", "demo", "right")).await?;
         let entries = [("ca.crt", ca.certificate_pem())];
         let write = scene.config_map("authority", &entries);
@@ -179,7 +179,7 @@ async fn correction_does_not_wait_for_hanging_check() -> Result<()> {
             ensure!(tried >= times, "{tried} passwords were sent");
             Ok(())
         };
-        async move { anyhow::Ok(eventually(SOON, "the validation hangs", look).await?) }
+        async move { anyhow::Ok(eventually("the validation hangs", look).await?) }
     };
     let validated = VALIDATED.in_the_clear();
     for scene in TestScope::both(&cluster).await? {
@@ -230,7 +230,7 @@ async fn does_not_retry_rejected_password() -> Result<()> {
     for scene in &scenes {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
-        object.shows(SOON, &REJECTED).await?;
+        object.shows(&REJECTED).await?;
         // None of these is a reason to try the password again.
         object.change(json!({"metadata": {"labels": {"colour": "green"}}})).await?;
         object.change(json!({"metadata": {"annotations": {"example.com/note": "later"}}})).await?;
@@ -266,7 +266,7 @@ async fn busy_object_gets_verdict_with_one_try() -> Result<()> {
     };
     tokio::select! {
         error = others => return Err(error),
-        shown = object.shows(SOON, &verdict) => drop(shown?),
+        shown = object.shows(&verdict) => drop(shown?),
     }
     tell(&format!("{writes} other writes until the verdict"));
     let sent = registry.requests().into_iter().filter(|asked| asked.authorization().is_some()).count();
@@ -282,7 +282,7 @@ async fn retries_rejected_password_on_request_or_change() -> Result<()> {
         let registry = protected(&ca, "demo", "right").await?;
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
-        object.shows(SOON, &REJECTED).await?;
+        object.shows(&REJECTED).await?;
         assert_eq!(attempts(&registry), 1);
 
         object.request("now").await?;
@@ -291,7 +291,7 @@ async fn retries_rejected_password_on_request_or_change() -> Result<()> {
         attempted(&registry, 3, "another Secret").await?;
         object.change(json!({"spec": {"contentType": "Helm"}})).await?;
         attempted(&registry, 4, "another spec").await?;
-        object.shows(SOON, &REJECTED).await?;
+        object.shows(&REJECTED).await?;
         assert_eq!(attempts(&registry), 4, "once for each change: {:?}", registry.authentications());
     }
     Ok(())
@@ -303,7 +303,7 @@ async fn attempted(registry: &TestRegistry, times: usize, why: &str) -> Result<(
         ensure!(seen >= times, "{seen} attempts");
         Ok(())
     };
-    Ok(eventually(SOON, format!("attempt {times}, for {why}"), look).await?)
+    Ok(eventually(format!("attempt {times}, for {why}"), look).await?)
 }
 
 // ---- Nothing but what is named, from where it may be
@@ -319,14 +319,14 @@ async fn scopes_do_not_read_each_others_references() -> Result<()> {
         // The same names in both namespaces.
         let login = right.login(name, "demo", "right").await?;
         wrong.login(name, "demo", "wrong").await?;
-        right.declare(name, spec(&registry, &ca, &login)).await?.shows(SOON, &VALIDATED).await?;
-        wrong.declare(name, spec(&registry, &ca, &login)).await?.shows(SOON, &REJECTED).await?;
+        right.declare(name, spec(&registry, &ca, &login)).await?.shows(&VALIDATED).await?;
+        wrong.declare(name, spec(&registry, &ca, &login)).await?.shows(&REJECTED).await?;
 
         // A name in the other namespace only.
         let only = format!("{name}-alone");
         let login = right.login(&only, "demo", "right").await?;
         let object = wrong.declare(&only, spec(&registry, &ca, &login)).await?;
-        object.shows(SOON, &Verdict::unresolved("False/SecretNotFound")).await?;
+        object.shows(&Verdict::unresolved("False/SecretNotFound")).await?;
         let read = namespaces_read(&mark, "secrets", &login).await?;
         assert_eq!(read, BTreeSet::from([wrong.namespace().to_owned()]), "Secret {login}");
 
@@ -334,7 +334,7 @@ async fn scopes_do_not_read_each_others_references() -> Result<()> {
         let mut by_map = spec(&registry, &ca, &wrong.login("login", "demo", "right").await?);
         by_map["tls"]["ca"] = json!({"configMapRef": {"name": map}});
         let object = wrong.declare(&format!("{only}-map"), by_map).await?;
-        object.shows(SOON, &Verdict::unresolved("False/ConfigMapNotFound")).await?;
+        object.shows(&Verdict::unresolved("False/ConfigMapNotFound")).await?;
         let read = namespaces_read(&mark, "configmaps", &map).await?;
         assert_eq!(read, BTreeSet::from([wrong.namespace().to_owned()]), "ConfigMap {map}");
     }
@@ -358,7 +358,7 @@ async fn never_reads_unreferenced_secrets() -> Result<()> {
         let login = scene.login("login", "demo", "right").await?;
         scene.login("unnamed", "demo", "right").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
         // A change of it is seen by the watch; that is no reason to read it either.
         scene.login("unnamed", "demo", "another").await?;
         object.request("now").await?;
@@ -396,7 +396,7 @@ async fn unreferenced_secret_is_not_in_memory() -> Result<()> {
         scene.login("unnamed-too", "demo", &unnamed).await?;
     }
     for object in &objects {
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
     }
     // It keeps what it has read while its watch over the namespace runs, which may have begun after the first validation.
     let (validations, sought) = (AtomicUsize::new(0), [named, unnamed]);
@@ -410,7 +410,7 @@ async fn unreferenced_secret_is_not_in_memory() -> Result<()> {
         ensure!(found[0], "what is named is not there either");
         Ok(found)
     };
-    let found = eventually(SOON, "what is named is in the operator's memory", look).await?;
+    let found = eventually("what is named is in the operator's memory", look).await?;
     assert_eq!(found, [true, false], "[named, unnamed]");
     Ok(())
 }
@@ -479,7 +479,7 @@ async fn binds_only_itself_in_tenant_namespaces() -> Result<()> {
         ensure!(!may(&operator, "get", "secrets", &namespace).await?, "the right is still there");
         Ok(())
     };
-    Ok(eventually(SOON, "the operator's right is gone with the label", look).await?)
+    Ok(eventually("the operator's right is gone with the label", look).await?)
 }
 
 #[tokio::test]
@@ -498,7 +498,7 @@ async fn keeps_unmanaged_role_binding() -> Result<()> {
         ensure!(bindings.get_opt(SERVICE_ACCOUNT).await?.is_none(), "it is still there");
         Ok(())
     };
-    eventually(SOON, "the operator's binding is gone with the label", look).await?;
+    eventually("the operator's binding is gone with the label", look).await?;
     assert!(bindings.get_opt("theirs").await?.is_some());
     Ok(())
 }
@@ -526,7 +526,7 @@ async fn cannot_bind_another_role() -> Result<()> {
 async fn has_binding(cluster: &Cluster, namespace: &str) -> Result<RoleBinding> {
     let bindings: Api<RoleBinding> = Api::namespaced(cluster.client(), namespace);
     let look = || bindings.get(SERVICE_ACCOUNT);
-    Ok(eventually(SOON, format!("the operator is bound in {namespace}"), look).await?)
+    Ok(eventually(format!("the operator is bound in {namespace}"), look).await?)
 }
 
 async fn operator_client() -> Result<Client> {
@@ -576,7 +576,7 @@ async fn namespaces_read(mark: &AuditMark, resource: &str, name: &str) -> Result
         ensure!(!namespaces.is_empty(), "it has not");
         Ok::<_, anyhow::Error>(namespaces)
     };
-    Ok(eventually(SOON, format!("the operator has asked for {resource}/{name}"), look).await?)
+    Ok(eventually(format!("the operator has asked for {resource}/{name}"), look).await?)
 }
 
 /// The memory of another process, as a debugger sees it.

@@ -1,7 +1,5 @@
 //! Back-off after a rejected password, across objects, requests and restarts.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
@@ -14,8 +12,8 @@ use serde_json::{Value, json};
 use crate::{
     exclusive_cluster,
     fixtures::{
-        Declared, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, asks_for_password, attempts,
-        protected, signed_in, spec, welcome,
+        Declared, ScriptedServer, TestScope, VALIDATED, Verdict, asks_for_password, attempts, protected,
+        signed_in, spec, welcome,
     },
     harness,
 };
@@ -48,7 +46,7 @@ async fn says(object: &Declared, words: &'static str) -> Result<()> {
         ensure!(message.contains(words), "{message}");
         Ok(())
     };
-    Ok(eventually(SOON, format!("{} says {words:?}", object.name()), look).await?)
+    Ok(eventually(format!("{} says {words:?}", object.name()), look).await?)
 }
 
 #[tokio::test]
@@ -57,12 +55,12 @@ async fn limits_requested_retries_to_three_a_minute() -> Result<()> {
     let (registry, scene) = (registry().await?, TestScope::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "wrong").await?;
     let object = scene.declare("packs", with(&registry, &login)).await?;
-    object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    object.shows(&REJECTED.in_the_clear()).await?;
     for request in 0..40 {
         object.request(&format!("request {request}")).await?;
     }
     says(&object, "limit: 3 attempts a minute").await?;
-    let view = object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    let view = object.shows(&REJECTED.in_the_clear()).await?;
     assert_ne!(view.status.last_handled_reconcile_at.as_deref(), Some("request 39"), "not answered yet");
     let sent = passwords(&registry);
     assert!((1..=MOST_OF_THE_SAME).contains(&sent), "{sent} passwords for 40 requests");
@@ -79,7 +77,7 @@ async fn forty_registries_try_a_wrong_secret_once() -> Result<()> {
         objects.push(scene.declare(&format!("packs-{number}"), with(&registry, &login)).await?);
     }
     for object in &objects {
-        object.shows(SOON, &REJECTED.in_the_clear()).await?;
+        object.shows(&REJECTED.in_the_clear()).await?;
     }
     // A registry that is deleted and made again is another object with the same password.
     for object in &objects[..5] {
@@ -87,7 +85,7 @@ async fn forty_registries_try_a_wrong_secret_once() -> Result<()> {
             subject.api().delete(object.name(), &DeleteParams::default()).await?;
         }
         object.apply(&with(&registry, &login)).await?;
-        object.shows(SOON, &REJECTED.in_the_clear()).await?;
+        object.shows(&REJECTED.in_the_clear()).await?;
     }
     assert_eq!(passwords(&registry), 1);
     // Another Secret with the same contents is no other password.
@@ -95,7 +93,7 @@ async fn forty_registries_try_a_wrong_secret_once() -> Result<()> {
     objects[0].apply(&with(&registry, &copy)).await?;
     scene.login("login", "demo", "right").await?;
     for object in &objects[1..] {
-        object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+        object.shows(&VALIDATED.in_the_clear()).await?;
     }
     let wrong = registry
         .requests()
@@ -112,7 +110,7 @@ async fn limits_password_guesses_to_ten_a_minute() -> Result<()> {
     let (registry, scene) = (registry().await?, TestScope::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "word").await?;
     let object = scene.declare("packs", with(&registry, &login)).await?;
-    object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    object.shows(&REJECTED.in_the_clear()).await?;
     for word in 0..30 {
         let before = passwords(&registry);
         scene.login("login", "demo", &format!("word {word}")).await?;
@@ -122,9 +120,9 @@ async fn limits_password_guesses_to_ten_a_minute() -> Result<()> {
             ensure!(waits || passwords(&registry) > before, "neither tried nor held back");
             Ok(())
         };
-        eventually(SOON, format!("word {word} is tried or waits"), look).await?;
+        eventually(format!("word {word} is tried or waits"), look).await?;
     }
-    object.becomes(SOON, &["CredentialsValidated=Unknown/Throttled", "Ready=False/Throttled"]).await?;
+    object.becomes(&["CredentialsValidated=Unknown/Throttled", "Ready=False/Throttled"]).await?;
     says(&object, "attempts within a minute; retrying later").await?;
     let sent = passwords(&registry);
     assert!((MOST - 1..=MOST).contains(&sent), "{sent} passwords");
@@ -162,7 +160,7 @@ async fn metadata_change_triggers_no_validation() -> Result<()> {
         let mut spec = spec(&registry, &ca, &login);
         spec["tls"]["ca"] = json!({"configMapRef": {"name": map}});
         let object = scene.declare(password, spec).await?;
-        object.shows(SOON, &verdict).await?;
+        object.shows(&verdict).await?;
         let before = attempts(&registry);
         touch(&scene, &cluster, &login, Some(&map)).await?;
         object.request("now").await?;
@@ -184,7 +182,7 @@ async fn restart_retries_only_changed_passwords() -> Result<()> {
     let first = scene.declare("same", with(&registry, &same)).await?;
     let second = scene.declare("changed", with(&registry, &changed)).await?;
     for object in [&first, &second] {
-        object.shows(SOON, &REJECTED.in_the_clear()).await?;
+        object.shows(&REJECTED.in_the_clear()).await?;
     }
     assert_eq!(passwords(&registry), 2);
     two_more_are_stored(cluster, before).await?;
@@ -193,16 +191,16 @@ async fn restart_retries_only_changed_passwords() -> Result<()> {
     scene.login("changed", "demo", "right").await?;
     let before = registry.requests().len();
     let _operator = Operator::start(solo.alone().await?).await?;
-    second.shows(SOON, &VALIDATED.in_the_clear()).await?;
+    second.shows(&VALIDATED.in_the_clear()).await?;
     let look = || async {
         let anonymous =
             registry.requests()[before..].iter().filter(|asked| asked.authorization().is_none()).count();
         ensure!(anonymous >= 2, "{anonymous} registries were asked");
         Ok(())
     };
-    eventually(SOON, "both were looked at after the restart", look).await?;
+    eventually("both were looked at after the restart", look).await?;
     // One more with the same password has its verdict when the first has.
-    scene.declare("third", with(&registry, &same)).await?.shows(SOON, &REJECTED.in_the_clear()).await?;
+    scene.declare("third", with(&registry, &same)).await?.shows(&REJECTED.in_the_clear()).await?;
     assert_eq!(passwords(&registry), 3, "two wrong ones before, and the right one after");
     Ok(())
 }
@@ -222,5 +220,5 @@ async fn two_more_are_stored(cluster: &harness::Cluster, before: usize) -> Resul
         ensure!(length >= before + 2 * 25, "{length} bytes, {before} before");
         Ok(())
     };
-    Ok(eventually(Duration::from_secs(15), "the rejections are stored", look).await?)
+    Ok(eventually("the rejections are stored", look).await?)
 }

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     fixtures::{
-        Marker, PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View, anonymous, answer,
-        attempts, label, label_as_tenant, protected, spec, unlabel, welcome,
+        Marker, PROMISED, ScriptedServer, TestScope, VALIDATED, Verdict, View, anonymous, answer, attempts,
+        label, label_as_tenant, protected, spec, unlabel, welcome,
     },
     harness::{self, Cluster},
     moment::Moment,
@@ -48,7 +48,7 @@ async fn validates_with_every_source_of_trust() -> Result<()> {
         for (name, way) in ways {
             let mut spec = spec(&registry, &ca, &login);
             spec["tls"]["ca"] = way;
-            let view = scene.declare(name, spec).await?.shows(SOON, &VALIDATED).await?;
+            let view = scene.declare(name, spec).await?.shows(&VALIDATED).await?;
             assert_eq!(view.message("CredentialsValidated"), "Credentials validated");
             assert_eq!(view.message("Ready"), "Credentials validated");
         }
@@ -64,7 +64,7 @@ async fn status_describes_presented_certificate() -> Result<()> {
     let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
     for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let view = scene.declare("good", spec(&registry, &ca, &login)).await?.shows(SOON, &VALIDATED).await?;
+        let view = scene.declare("good", spec(&registry, &ca, &login)).await?.shows(&VALIDATED).await?;
         let tls = view.status.tls.expect("status.tls");
         assert_eq!(tls.version.as_deref(), Some("TLSv1.3"));
         assert_eq!(tls.subject.as_deref(), Some("CN=registry"));
@@ -95,8 +95,7 @@ async fn validates_with_docker_config_secret() -> Result<()> {
         ];
         for (name, config) in ways {
             let login = docker_config(&scene, name, &config).await?;
-            let view =
-                scene.declare(name, spec(&registry, &ca, &login)).await?.shows(SOON, &VALIDATED).await?;
+            let view = scene.declare(name, spec(&registry, &ca, &login)).await?.shows(&VALIDATED).await?;
             assert_eq!(view.message("CredentialsValidated"), "Credentials validated", "{name}");
         }
     }
@@ -118,13 +117,12 @@ async fn reads_repository_below_content_path() -> Result<()> {
             spec
         };
         let accessible = Verdict { path: "True/Accessible", ..VALIDATED };
-        let view =
-            scene.declare("readable", with("team/packs", "hello")).await?.shows(SOON, &accessible).await?;
+        let view = scene.declare("readable", with("team/packs", "hello")).await?.shows(&accessible).await?;
         assert!(view.message("ContentPathAccessible").contains("team/packs/hello"));
 
         let missing =
             Verdict { path: "False/NotFound", ready: "False/NotFound", marker: Marker::Stalled, ..VALIDATED };
-        let view = scene.declare("missing", with("team/other", "hello")).await?.shows(SOON, &missing).await?;
+        let view = scene.declare("missing", with("team/other", "hello")).await?.shows(&missing).await?;
         assert!(view.message("ContentPathAccessible").contains("team/other/hello"));
         assert_eq!(view.message("Ready"), view.message("ContentPathAccessible"));
     }
@@ -141,7 +139,7 @@ async fn wrong_password_is_rejected_and_stalls() -> Result<()> {
     for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("wrong", spec(&registry, &ca, &login)).await?;
-        let view = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
+        let view = object.shows(&Verdict::refused("False/Rejected")).await?;
         assert!(view.message("CredentialsValidated").contains(&registry.host_port()));
         assert_eq!(view.message("Ready"), view.message("CredentialsValidated"));
         assert_eq!(view.message("Stalled"), view.message("CredentialsValidated"));
@@ -157,8 +155,7 @@ async fn reports_required_credentials() -> Result<()> {
     let registry = protected(&ca, "demo", "right").await?;
     for scene in TestScope::both(&cluster).await? {
         let spec = json!({"endpoint": registry.url(), "tls": {"ca": {"inline": ca.certificate_pem()}}});
-        let view =
-            scene.declare("bare", spec).await?.shows(SOON, &Verdict::refused("False/Required")).await?;
+        let view = scene.declare("bare", spec).await?.shows(&Verdict::refused("False/Required")).await?;
         assert!(view.message("CredentialsValidated").contains("spec.auth"));
     }
     assert_eq!(attempts(&registry), 0);
@@ -173,12 +170,12 @@ async fn anonymous_plain_http_registry_is_ready() -> Result<()> {
     for scene in TestScope::both(&cluster).await? {
         let open = ANONYMOUS.in_the_clear();
         let object = scene.declare("anonymous", json!({"endpoint": registry.url()})).await?;
-        let view = object.shows(SOON, &open).await?;
+        let view = object.shows(&open).await?;
         assert!(view.status.tls.is_none(), "{:?}", view.status.tls);
 
         let spec = json!({"endpoint": registry.url(), "validation": {"repository": "hello"}});
         let readable = Verdict { path: "True/Accessible", ..open };
-        scene.declare("readable", spec).await?.shows(SOON, &readable).await?;
+        scene.declare("readable", spec).await?.shows(&readable).await?;
     }
     Ok(())
 }
@@ -200,7 +197,7 @@ async fn unknown_issuer_message_has_fingerprint() -> Result<()> {
         wrong["tls"] = json!({"ca": {"inline": other.certificate_pem()}});
         for (name, spec) in [("none", none), ("wrong", wrong)] {
             let object = scene.declare(name, spec).await?;
-            let view = object.shows(SOON, &Verdict::untrusted("False/UnknownIssuer")).await?;
+            let view = object.shows(&Verdict::untrusted("False/UnknownIssuer")).await?;
             let message = view.message("TLSVerified");
             for part in [
                 "CN=private authority",
@@ -233,7 +230,7 @@ async fn skipped_verification_reports_the_defect() -> Result<()> {
             spec
         };
         let spec = with(json!({"insecureSkipVerify": true}));
-        let view = scene.declare("skipped", spec).await?.shows(SOON, &skipped).await?;
+        let view = scene.declare("skipped", spec).await?.shows(&skipped).await?;
         let message = view.message("TLSVerified");
         assert!(message.contains("CN=private authority"), "{message}");
         assert!(!message.contains("spec.tls.ca would"), "{message}");
@@ -241,13 +238,13 @@ async fn skipped_verification_reports_the_defect() -> Result<()> {
         assert!(view.status.tls.is_some());
 
         let spec = with(json!({"insecureSkipVerify": true, "ca": {"inline": ca.certificate_pem()}}));
-        let view = scene.declare("right-ca", spec).await?.shows(SOON, &skipped).await?;
+        let view = scene.declare("right-ca", spec).await?.shows(&skipped).await?;
         let message = view.message("TLSVerified");
         assert!(message.contains("valid with spec.tls.ca"), "{message}");
         assert!(message.contains("can be removed"), "{message}");
 
         let spec = with(json!({"insecureSkipVerify": true, "ca": {"inline": other.certificate_pem()}}));
-        let view = scene.declare("wrong-ca", spec).await?.shows(SOON, &skipped).await?;
+        let view = scene.declare("wrong-ca", spec).await?.shows(&skipped).await?;
         let message = view.message("TLSVerified");
         assert!(message.contains("CN=private authority"), "{message}");
         assert!(message.contains("spec.tls.ca would not verify"), "{message}");
@@ -274,10 +271,9 @@ async fn reports_missing_client_certificate() -> Result<()> {
             spec
         };
         let secret = pair(&scene, "good", &good, &good).await?;
-        scene.declare("given", with(&secret)).await?.shows(SOON, &VALIDATED).await?;
+        scene.declare("given", with(&secret)).await?.shows(&VALIDATED).await?;
 
-        let view =
-            scene.declare("missing", spec(&registry, &ca, &login)).await?.shows(SOON, &required).await?;
+        let view = scene.declare("missing", spec(&registry, &ca, &login)).await?.shows(&required).await?;
         assert!(view.message("TLSVerified").contains("spec.tls.clientCertificate"));
 
         for (name, leaf, says) in [
@@ -289,13 +285,13 @@ async fn reports_missing_client_certificate() -> Result<()> {
             ),
         ] {
             let secret = pair(&scene, name, &leaf, &leaf).await?;
-            let view = scene.declare(name, with(&secret)).await?.shows(SOON, &required).await?;
+            let view = scene.declare(name, with(&secret)).await?.shows(&required).await?;
             assert!(view.message("TLSVerified").contains(says), "{name}: {}", view.message("TLSVerified"));
         }
 
         let mixed = pair(&scene, "mixed", &good, &clients.issue(&client("other"))?).await?;
         let object = scene.declare("mixed", with(&mixed)).await?;
-        object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
+        object.shows(&Verdict::unresolved("False/SecretInvalid")).await?;
     }
     Ok(())
 }
@@ -312,7 +308,7 @@ async fn keeps_retrying_unreachable_registry() -> Result<()> {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.declare("down", spec(&registry, &ca, &login)).await?;
         let verdict = Verdict::unreachable("False/ConnectionRefused").retried();
-        let view = object.shows(SOON, &verdict).await?;
+        let view = object.shows(&verdict).await?;
         assert!(view.message("EndpointReachable").contains(&registry.host_port()));
         assert!(view.status.tls.is_none(), "nothing was seen, so nothing is shown");
     }
@@ -328,9 +324,9 @@ async fn registry_that_comes_up_becomes_ready() -> Result<()> {
     let scene = TestScope::system(&cluster);
     let login = scene.login("login", "demo", "right").await?;
     let object = scene.declare("late", spec(&registry, &ca, &login)).await?;
-    object.shows(SOON, &Verdict::unreachable("False/ConnectionRefused").retried()).await?;
+    object.shows(&Verdict::unreachable("False/ConnectionRefused").retried()).await?;
     registry.component().start().await?;
-    object.shows(SOON, &VALIDATED).await?;
+    object.shows(&VALIDATED).await?;
     Ok(())
 }
 
@@ -344,22 +340,22 @@ async fn keeps_ready_below_failure_threshold() -> Result<()> {
         let mut spec = spec(&registry, &ca, &login);
         spec["validation"] = json!({"failureThreshold": 2});
         let object = scene.declare("packs", spec).await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
 
         registry.component().stop().await?;
         object.request("once").await?;
         object.has_handled("once").await?;
         let down = Verdict::unreachable("False/ConnectionRefused");
         let enduring = Verdict { ready: "True/Available", marker: Marker::None, ..down };
-        let view = object.shows(SOON, &enduring).await?;
+        let view = object.shows(&enduring).await?;
         assert!(view.message("Ready").contains("refused the connection"), "it doesn't hide what is seen");
 
         object.request("twice").await?;
         object.has_handled("twice").await?;
-        object.shows(SOON, &down.retried()).await?;
+        object.shows(&down.retried()).await?;
 
         registry.component().start().await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
     }
     Ok(())
 }
@@ -380,7 +376,7 @@ async fn retries_registry_with_server_error() -> Result<()> {
         let spec = json!({"endpoint": server.url(), "validation": {"timeout": "1s"}});
         let object = scene.declare(name, spec).await?;
         let expected = [endpoint, ready, "CredentialsValidated=Unknown/NotAttempted", "!Stalled"];
-        let view = object.becomes(SOON, &expected).await?;
+        let view = object.becomes(&expected).await?;
         assert_eq!(view.condition("Reconciling").status, "True", "{name}");
         assert!(view.message("EndpointReachable").contains(server.host_port()), "{name}");
         assert!(!format!("{view:?}").contains("inner secret"));
@@ -393,7 +389,7 @@ async fn egress_policy_denies_address() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     for scene in TestScope::both(&cluster).await? {
         let object = scene.declare("metadata", json!({"endpoint": "https://169.254.169.254"})).await?;
-        object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
+        object.shows(&Verdict::unreachable("False/EgressDenied")).await?;
     }
     Ok(())
 }
@@ -413,7 +409,7 @@ async fn tenant_cannot_reach_cluster_services() -> Result<()> {
     let address = range.hosts().nth(77).context("a range with room")?;
     let scene = TestScope::tenant(&cluster).await?;
     let object = scene.declare("service", json!({"endpoint": format!("https://{address}")})).await?;
-    object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
+    object.shows(&Verdict::unreachable("False/EgressDenied")).await?;
     Ok(())
 }
 
@@ -427,7 +423,7 @@ async fn reports_missing_and_unusable_references() -> Result<()> {
     for scene in TestScope::both(&cluster).await? {
         for case in references(&scene, &registry, &ca).await? {
             let object = scene.declare(case.name, case.spec).await?;
-            let view = object.shows(SOON, &Verdict::unresolved(case.verdict)).await?;
+            let view = object.shows(&Verdict::unresolved(case.verdict)).await?;
             let message = view.message("ResolvedRefs");
             assert!(message.contains(scene.namespace()), "{}: {message:?}", case.name);
             for part in &case.parts {
@@ -531,12 +527,12 @@ async fn becomes_ready_once_namespace_has_a_tenant() -> Result<()> {
     let registry = protected(&ca, "demo", "right").await?;
     let scene = TestScope::tenant(&cluster).await?;
     let object = scene.declare("charts", spec(&registry, &ca, &scene.named("login"))).await?;
-    object.shows(SOON, &Verdict::unresolved("False/SecretNotFound")).await?;
+    object.shows(&Verdict::unresolved("False/SecretNotFound")).await?;
     let moment = Moment::on_shared().await?;
     unlabel(&cluster, scene.namespace()).await?;
     object.shows_within(PROMISED, &moment, &Verdict::unresolved("False/NotATenant")).await?;
     scene.login("login", "demo", "right").await?;
-    let view = object.shows(SOON, &Verdict::unresolved("False/NotATenant")).await?;
+    let view = object.shows(&Verdict::unresolved("False/NotATenant")).await?;
     assert!(view.message("ResolvedRefs").contains("registry.spectrocloud.com/tenant"));
     assert!(registry.requests().is_empty());
 
@@ -566,7 +562,7 @@ async fn suspended_registry_is_not_validated() -> Result<()> {
         let object = scene.declare("suspended", suspended).await?;
         // Another registry's verdict shows that the operator came by.
         let other = scene.declare("awake", spec(&registry, &ca, &login)).await?;
-        other.shows(SOON, &VALIDATED).await?;
+        other.shows(&VALIDATED).await?;
         let requests_of_one = registry.requests().len() - before;
         let view = object.view().await?;
         assert_eq!(view.status.observed_generation, Some(-1));
@@ -599,7 +595,7 @@ async fn echoes_requested_at_after_validation() -> Result<()> {
     for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
-        let before = object.shows(SOON, &VALIDATED).await?;
+        let before = object.shows(&VALIDATED).await?;
         assert_eq!(before.status.last_handled_reconcile_at, None);
         for value in ["2030-01-01T00:00:00Z", "any other value"] {
             let requests = registry.requests().len();
@@ -608,7 +604,7 @@ async fn echoes_requested_at_after_validation() -> Result<()> {
             assert!(registry.requests().len() > requests, "it says so without having asked the registry");
             assert_eq!(view.generation(), before.generation());
             assert_eq!(transitions(&view), transitions(&before));
-            object.shows(SOON, &VALIDATED).await?;
+            object.shows(&VALIDATED).await?;
         }
     }
     Ok(())
@@ -622,18 +618,18 @@ async fn transition_time_changes_with_status_only() -> Result<()> {
     let scene = TestScope::system(&cluster);
     let login = scene.login("login", "demo", "wrong").await?;
     let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
-    let rejected = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
+    let rejected = object.shows(&Verdict::refused("False/Rejected")).await?;
     a_second_later(&rejected).await?;
 
     // Another reason with the same status.
     object.change(json!({"spec": {"auth": null}})).await?;
-    let required = object.shows(SOON, &Verdict::refused("False/Required")).await?;
+    let required = object.shows(&Verdict::refused("False/Required")).await?;
     assert_eq!(transitions(&required), transitions(&rejected));
 
     // Another status of these two, and of no other.
     scene.login("login", "demo", "right").await?;
     object.apply(&spec(&registry, &ca, &login)).await?;
-    let validated = object.shows(SOON, &VALIDATED).await?;
+    let validated = object.shows(&VALIDATED).await?;
     for kind in ["ResolvedRefs", "EndpointReachable", "TLSVerified"] {
         assert_eq!(moved(&rejected, &validated, kind), Duration::ZERO, "{kind}");
     }
@@ -695,7 +691,7 @@ async fn a_second_later(view: &View) -> Result<()> {
         ensure!(now().duration_since(since).as_secs() >= 2, "the same second");
         Ok(())
     };
-    Ok(eventually(SOON, "the clock has moved on", look).await?)
+    Ok(eventually("the clock has moved on", look).await?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is compared with it was written by a real clock")]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fixtures::{
-        Answer, ReceivedRequest, SOON, ScriptedServer, TestScope, answer, asks_for_password, protected, spec,
+        Answer, ReceivedRequest, ScriptedServer, TestScope, answer, asks_for_password, protected, spec,
         welcome,
     },
     harness::{Cluster, Installation, SYSTEM_NAMESPACE},
@@ -153,7 +153,7 @@ async fn passwords(
             let mut offered = spec(&registry, &ca, &login);
             offered["availability"] = json!({"pullSecret": {"name": format!("pull-{name}")}});
             let object = scene.declare(&format!("packs-{name}"), offered).await?;
-            object.becomes(SOON, &[ready]).await?;
+            object.becomes(&[ready]).await?;
 
             let auth = BASE64_STANDARD.encode(format!("demo:{password}"));
             let config = json!({"auths": {registry.host_port(): {"auth": auth}}}).to_string();
@@ -161,14 +161,14 @@ async fn passwords(
             let entries = [(".dockerconfigjson", config.as_str())];
             let login = scene.secret(&docker, "kubernetes.io/dockerconfigjson", &entries).await?;
             let object = scene.declare(&docker, spec(&registry, &ca, &login)).await?;
-            object.becomes(SOON, &[ready]).await?;
+            object.becomes(&[ready]).await?;
         }
     }
     // The right one is handed out, too.
     for scene in scenes.iter().filter(|scene| scene.namespace() != SYSTEM_NAMESPACE) {
         let secrets: Api<Secret> = Api::namespaced(cluster.client(), scene.namespace());
         let look = || async { secrets.get("pull-right").await };
-        eventually(SOON, "the pull Secret is delivered", look).await?;
+        eventually("the pull Secret is delivered", look).await?;
     }
     Ok(registry)
 }
@@ -198,7 +198,7 @@ async fn client_certificates(scenes: &[TestScope<'_>], secrets: &mut Secrets) ->
                     "clientCertificate": {"secretRef": {"name": secret}},
                 },
             });
-            scene.declare(name, spec).await?.becomes(SOON, &[ready]).await?;
+            scene.declare(name, spec).await?.becomes(&[ready]).await?;
         }
     }
     Ok(registry)
@@ -228,7 +228,7 @@ async fn keys_in_the_wrong_place(scenes: &[TestScope<'_>], secrets: &mut Secrets
         ];
         for (name, tls, ready) in cases {
             let object = scene.declare(name, json!({"endpoint": registry.url(), "tls": tls})).await?;
-            object.becomes(SOON, &[ready]).await?;
+            object.becomes(&[ready]).await?;
         }
     }
     Ok(registry)
@@ -263,7 +263,7 @@ async fn tokens(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<Scrip
         ];
         for (name, auth, ready) in cases {
             let object = scene.declare(name, json!({"endpoint": server.url(), "auth": auth})).await?;
-            object.becomes(SOON, &[ready]).await?;
+            object.becomes(&[ready]).await?;
         }
     }
     Ok(server)
@@ -315,7 +315,7 @@ async fn echoes(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<Vec<S
             let login = scene.login(name, "demo", &password).await?;
             let auth = json!({"basic": {"secretRef": {"name": login}}});
             let object = scene.declare(name, json!({"endpoint": server.url(), "auth": auth})).await?;
-            object.becomes(SOON, &[ready]).await?;
+            object.becomes(&[ready]).await?;
         }
         servers.push(server);
     }
@@ -364,7 +364,7 @@ async fn unusable(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<()>
             let auth = json!({"basic": {"secretRef": {"name": secret}}});
             let object =
                 scene.declare(&name, json!({"endpoint": format!("https://{host}"), "auth": auth})).await?;
-            object.becomes(SOON, &["Ready=False/SecretInvalid"]).await?;
+            object.becomes(&["Ready=False/SecretInvalid"]).await?;
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fixtures::{
-        Answer, PROMISED, ReceivedRequest, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, answer,
+        Answer, PROMISED, ReceivedRequest, ScriptedServer, TestScope, VALIDATED, Verdict, answer,
         asks_for_password, attempts, protected, signed_in, spec, welcome,
     },
     harness::{self, Installation},
@@ -45,7 +45,7 @@ async fn account_token(scene: &TestScope<'_>, cluster: &harness::Cluster) -> Res
         let token = token.ok_or_else(|| anyhow::anyhow!("it has no token"))?;
         anyhow::Ok(String::from_utf8(token.0)?)
     };
-    let token = eventually(SOON, "the account's Secret holds a token", filled).await?;
+    let token = eventually("the account's Secret holds a token", filled).await?;
     Ok((name, token))
 }
 
@@ -66,7 +66,7 @@ async fn never_sends_service_account_token() -> Result<()> {
         };
         for method in ["token", "basic"] {
             let object = scene.declare(&format!("account-{method}"), by(method)).await?;
-            let view = object.shows(SOON, &INVALID).await?;
+            let view = object.shows(&INVALID).await?;
             let message = view.message("ResolvedRefs");
             let kind = if method == "token" { TOKEN_SECRET_TYPE } else { "kubernetes.io/basic-auth" };
             let command =
@@ -88,7 +88,7 @@ async fn applies_changed_hosts_of_a_secret_at_once() -> Result<()> {
     for scene in TestScope::both(&cluster).await? {
         let login = scene.login("hosts-login", "demo", "right").await?;
         let object = scene.declare("hosts", spec(&registry, &ca, &login)).await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
         for (patterns, says) in [
             ("", "lists no hosts"),
             ("elsewhere.example.org", "does not list it"),
@@ -110,7 +110,7 @@ async fn applies_changed_hosts_of_a_secret_at_once() -> Result<()> {
         scene.annotate(&login, hosts(Value::Null)).await?;
         object.request("any host").await?;
         object.has_handled("any host").await?;
-        object.shows(SOON, &VALIDATED).await?;
+        object.shows(&VALIDATED).await?;
     }
     Ok(())
 }
@@ -128,8 +128,8 @@ async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
     let systems = system.declare("packs", spec(&registry, &ca, &login)).await?;
     let login = tenant.login("login", "demo", "right").await?;
     let tenants = tenant.declare("packs", spec(&registry, &ca, &login)).await?;
-    systems.shows(SOON, &VALIDATED).await?;
-    tenants.shows(SOON, &VALIDATED).await?;
+    systems.shows(&VALIDATED).await?;
+    tenants.shows(&VALIDATED).await?;
 
     let moment = Moment::on(&installation)?;
     cluster.change_tenant_policy(json!({"secretHosts": "Required"})).await?;
@@ -142,7 +142,7 @@ async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
     ensure!(view.message("ResolvedRefs").contains(&command), "{}", view.message("ResolvedRefs"));
     systems.request("still").await?;
     systems.has_handled("still").await?;
-    systems.shows(SOON, &VALIDATED).await?;
+    systems.shows(&VALIDATED).await?;
 
     let moment = Moment::on(&installation)?;
     tenant.annotate(&login, hosts(registry.host_port())).await?;
@@ -218,13 +218,13 @@ async fn fault_24_redirect_or_realm_elsewhere() -> Result<()> {
             let auth = json!({"basic": {"secretRef": {"name": login}}});
             let spec = json!({"endpoint": registry.url(), "auth": auth});
             let object = scene.declare(&format!("lure-{number}"), spec).await?;
-            object.becomes(SOON, lure.verdict()).await?;
+            object.becomes(lure.verdict()).await?;
             let sent = registry.requests().iter().any(|asked| asked.authorization().is_some());
             ensure!(sent == matches!(lure, Lure::RedirectOfPassword), "sent: {sent}, case {number}");
             // When it answers for itself, its credentials are validated.
             is_honest.store(true, Ordering::Relaxed);
             object.request("now").await?;
-            object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+            object.shows(&VALIDATED.in_the_clear()).await?;
         }
     }
     ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());

@@ -1,8 +1,6 @@
 //! The cluster's own addresses: until the operator knows them, it makes no connection for a tenant; if the API has no ranges of
 //! Services, it discovers them or gets them from a flag.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{Kubernetes, Operator, eventually};
 use serde_json::{Value, json};
@@ -16,7 +14,6 @@ use crate::{
 };
 
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/registry-operator";
-const SOON: Duration = Duration::from_secs(30);
 /// In the testbed's range of Services, 10.0.0.0/24. Nobody is there.
 const A_SERVICE: &str = "https://10.0.0.77";
 
@@ -34,7 +31,7 @@ impl ClusterView {
         registry["spec"]["endpoint"] = json!(A_SERVICE);
         registry["spec"]["validation"] = json!({"timeout": "1s"});
         let create = Call::create(&tenant_registries("team-a"), registry);
-        eventually(SOON, "a tenant's registry is taken", || root.may(&create)).await?;
+        eventually("a tenant's registry is taken", || root.may(&create)).await?;
         Ok(Self { stage, root })
     }
 
@@ -66,7 +63,7 @@ impl ClusterView {
             }
             Ok(conditions)
         };
-        Ok(eventually(SOON, format!("{path} shows {expected:?}"), look).await?)
+        Ok(eventually(format!("{path} shows {expected:?}"), look).await?)
     }
 }
 
@@ -96,7 +93,7 @@ async fn tenants_wait_until_cluster_addresses_are_known() -> Result<()> {
     sight.set_rules(ROLE, &rules, &["servicecidrs", "endpointslices"]).await?;
     let read = Call::get("/apis/networking.k8s.io/v1/servicecidrs");
     let account = sight.stage.operator().await?;
-    eventually(SOON, "the right is gone", || account.has_no_right_to(&read)).await?;
+    eventually("the right is gone", || account.has_no_right_to(&read)).await?;
 
     let operator = sight.operator(&[]).await?;
     let path = tenant_registry("team-a", "inside");
@@ -126,7 +123,7 @@ async fn tenants_wait_until_cluster_addresses_are_known() -> Result<()> {
         ensure!(known(&operator, "services").await? == Some(1.0), "not yet");
         Ok(())
     };
-    eventually(SOON, "the ranges of Services are known", one).await?;
+    eventually("the ranges of Services are known", one).await?;
     let told = || async {
         let conditions = sight.shows(&path, &HELD_BACK).await?;
         let message = message(&conditions, "EndpointReachable");
@@ -136,7 +133,7 @@ async fn tenants_wait_until_cluster_addresses_are_known() -> Result<()> {
         );
         Ok(())
     };
-    eventually(SOON, "what is still missing is told", told).await?;
+    eventually("what is still missing is told", told).await?;
 
     sight.set_rules(ROLE, &rules, &[]).await?;
     sight.shows(&path, &DENIED).await.with_context(|| operator.log())?;
@@ -177,7 +174,7 @@ async fn learns_service_ranges_without_service_cidrs() -> Result<()> {
         );
         Ok(())
     };
-    eventually(SOON, "the missing ranges are told", look).await?;
+    eventually("the missing ranges are told", look).await?;
     drop(operator);
 
     let operator = sight.operator(&["--service-cidr=10.0.0.0/24"]).await?;
@@ -190,7 +187,7 @@ async fn learns_service_ranges_without_service_cidrs() -> Result<()> {
         ensure!(endpoint.is_some_and(is_new), "{endpoint:?}");
         Ok(())
     };
-    eventually(SOON, "the range that was given is denied", denied).await.with_context(|| operator.log())?;
+    eventually("the range that was given is denied", denied).await.with_context(|| operator.log())?;
     assert_eq!(known(&operator, "services").await?, Some(1.0));
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! The meaning of the API server's errors, on a real API server: the fields that `registry_operator::kubernetes::call`
 //! relies on are those that it sends.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use http::{Method, Request};
 use kube::Client;
@@ -28,7 +26,6 @@ on_each_kubernetes!(
 );
 
 const OTHER_UID: &str = "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11";
-const KNOWN: Duration = Duration::from_secs(30);
 
 /// What a request comes to; none if it is granted.
 async fn failure(
@@ -165,7 +162,7 @@ async fn distinguishes_quota_rbac_and_termination(cluster: &Cluster) -> Result<(
         ensure!(refused == Some(CallFailure::Quota), "{refused:?}");
         Ok(())
     };
-    eventually(KNOWN, "the quota is in force", look).await?;
+    eventually("the quota is in force", look).await?;
 
     let keep = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "keep", "finalizers": ["example.com/keep"]},
@@ -178,7 +175,7 @@ async fn distinguishes_quota_rbac_and_termination(cluster: &Cluster) -> Result<(
     assert_eq!(refused.await?, Some(CallFailure::Terminating));
     let free = json!({"metadata": {"finalizers": null}});
     cluster.root.may(&Call::merge(&format!("{maps}/keep"), free)).await?;
-    cluster.is_gone(&at, KNOWN).await?;
+    cluster.is_gone(&at).await?;
     let refused = create(&client, &secrets, secret("pull", json!({}))).await?;
     assert_eq!(refused, Some(CallFailure::Gone));
     Ok(())

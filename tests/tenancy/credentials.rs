@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     call::{Call, User, a_namespace},
     helm::Helm,
-    stage::{IN_FORCE, SYSTEM_NAMESPACE, Stage},
+    stage::{SYSTEM_NAMESPACE, Stage},
 };
 
 const NOT_CREDENTIALS: &str = "Users who can only create Secrets in registry-system may create only credentials of registries there; use \
@@ -33,7 +33,7 @@ async fn credentials_role_creates_credentials_only(kubernetes: Kubernetes) -> Re
     root.may(&binding(SYSTEM_NAMESPACE, "registry-system-credentials", "limited")).await?;
     let limited = stage.user("limited").await?;
     let first = secret("first", "kubernetes.io/basic-auth", &["username", "password"]);
-    eventually(IN_FORCE, "the right arrives", || limited.may(&first)).await?;
+    eventually("the right arrives", || limited.may(&first)).await?;
     creates_credentials(&limited).await?;
     creates_nothing_else(&limited).await?;
     neither_reads_nor_changes(&limited).await?;
@@ -176,7 +176,7 @@ async fn neither_reads_nor_changes(limited: &User) -> Result<()> {
 async fn has_other_roles_elsewhere(stage: &Stage, root: &User, limited: &User) -> Result<()> {
     grant(root, "default", "limited", &["create"]).await?;
     let tls = Call::create(&secrets("default"), object("tls", "kubernetes.io/tls", &["tls.crt", "tls.key"]));
-    eventually(IN_FORCE, "the right arrives", || limited.may(&tls)).await?;
+    eventually("the right arrives", || limited.may(&tls)).await?;
     let elsewhere = stage.user("limited").await?;
     elsewhere.may_not(&secret("other", "kubernetes.io/tls", &["tls.crt", "tls.key"]), NOT_CREDENTIALS).await
 }
@@ -189,14 +189,14 @@ async fn others_are_not_affected(stage: &Stage, root: &User) -> Result<()> {
         let user = stage.user(&name).await?;
         let release = format!("sh.helm.release.v1.{name}.v1");
         let release = secret(&release, "helm.sh/release.v1", &["release"]);
-        eventually(IN_FORCE, "the rights arrive", || user.may(&release)).await?;
+        eventually("the rights arrive", || user.may(&release)).await?;
         user.may(&secret(&name, "Opaque", &["anything"])).await?;
     }
     // A right to delete doesn't show what is in a Secret, and can't put anything else into it.
     grant(root, SYSTEM_NAMESPACE, "with-delete", &["create", "delete"]).await?;
     let user = stage.user("with-delete").await?;
     let login = secret("deleted", "kubernetes.io/basic-auth", &["username"]);
-    eventually(IN_FORCE, "the rights arrive", || user.may(&login)).await?;
+    eventually("the rights arrive", || user.may(&login)).await?;
     user.may_not(&secret("other", "Opaque", &["anything"]), NOT_CREDENTIALS).await?;
     root.may(&secret("by-root", "kubernetes.io/tls", &["tls.crt", "tls.key"])).await.map(drop)
 }
@@ -209,7 +209,7 @@ async fn type_checks(root: &User) -> Result<()> {
         ensure!(!policy["status"]["observedGeneration"].is_null(), "it is not checked yet");
         Ok(policy["status"]["typeChecking"]["expressionWarnings"].clone())
     };
-    let warnings = eventually(IN_FORCE, "the policy is checked", look).await?;
+    let warnings = eventually("the policy is checked", look).await?;
     ensure!(warnings.is_null(), "{warnings}");
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! The objects that the policies depend on: CRDs, APIServices of the group, the chart's roles and parameters.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use registry_api::{
     GROUP,
@@ -11,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{Call, a_system_registry, is_refused_by_policy, system_registries},
-    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage},
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
 };
 
 on_each_kubernetes!(
@@ -104,7 +102,7 @@ async fn taking_over_the_api_group_needs_administer(cluster: &Cluster) -> Result
         json!({"spec": {"service": {"name": "mine", "namespace": "default"}, "insecureSkipTLSVerify": true}});
     // The API server makes it by itself, some moments after the definition.
     let get = Call::get(&format!("{API_SERVICES}/{local}"));
-    registry_testbed::eventually(IN_FORCE, "the group is served", || cluster.root.may(&get)).await?;
+    registry_testbed::eventually("the group is served", || cluster.root.may(&get)).await?;
     let merge = Call::merge(&format!("{API_SERVICES}/{local}"), elsewhere);
     cluster.broad.may_not(&merge, &of_the_definition(&local, "change")).await?;
     let delete = Call::delete(&format!("{API_SERVICES}/{local}"));
@@ -211,7 +209,7 @@ async fn administrator_deletes_crd_with_registries(cluster: &Cluster) -> Result<
             anyhow::ensure!(code == Some(404), "{code:?}");
             Ok(())
         };
-        registry_testbed::eventually(Duration::from_secs(30), format!("{name} is gone"), look).await?;
+        registry_testbed::eventually(format!("{name} is gone"), look).await?;
     }
     Ok(())
 }

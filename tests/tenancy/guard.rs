@@ -1,7 +1,5 @@
 //! The operator's check of its policies: on API servers where they are in force, and where they are not, for several reasons.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use registry_api::TENANT_LABEL;
 use registry_testbed::{
@@ -20,8 +18,6 @@ use crate::{
 
 on_each_kubernetes!(reports_whether_policies_are_in_force);
 
-/// A gap is reported at the second check, after 5 s; that it is closed, within 30 s.
-const REPORTED: Duration = Duration::from_secs(40);
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
 async fn operator(stage: &Stage) -> Result<Operator> {
@@ -43,7 +39,7 @@ async fn says(operator: &Operator, in_force: bool) -> Result<String> {
         Ok(String::from_utf8_lossy(answer.body()).into_owned())
     };
     let what = format!("the guard is said to be in force: {in_force}");
-    eventually(REPORTED, what, look).await.with_context(|| operator.log())
+    eventually(what, look).await.with_context(|| operator.log())
 }
 
 async fn is_logged(operator: &Operator, text: &str) -> Result<()> {
@@ -51,7 +47,7 @@ async fn is_logged(operator: &Operator, text: &str) -> Result<()> {
         ensure!(operator.log().contains(text), "{}", operator.log());
         Ok(())
     };
-    Ok(eventually(REPORTED, format!("the log says {text}"), look).await?)
+    Ok(eventually(format!("the log says {text}"), look).await?)
 }
 
 /// A deleted object of the admission API, which can be restored.
@@ -195,7 +191,7 @@ async fn reports_disabled_admission_plugin() -> Result<()> {
         ))
     };
     let tenants = bindings("team-a");
-    eventually(REPORTED, "a tenant's namespace is bound", || root.may(&tenants)).await?;
+    eventually("a tenant's namespace is bound", || root.may(&tenants)).await?;
     let resolved = || async {
         let now = root.may(&Call::get(&tenant_registry(SYSTEM_NAMESPACE, "packs"))).await?;
         let conditions = now["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -203,7 +199,7 @@ async fn reports_disabled_admission_plugin() -> Result<()> {
         ensure!(refs.as_ref().is_some_and(|refs| refs["reason"] == "NotATenant"), "{refs:?}");
         Ok(())
     };
-    eventually(REPORTED, "the system's Secret is not read for a tenant", resolved).await?;
+    eventually("the system's Secret is not read for a tenant", resolved).await?;
     ensure!(root.refusal(&bindings(SYSTEM_NAMESPACE)).await?.0 == 404, "the operator bound itself");
     is_logged(&operator, "on a system namespace").await?;
 

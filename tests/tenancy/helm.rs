@@ -1,6 +1,6 @@
 //! The chart as Helm installs, upgrades and removes it: the order of the policies, and which of them stay.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
@@ -14,7 +14,7 @@ use crate::{
         Call, User, a_namespace, a_system_registry, a_tenant_registry, system_registries, system_registry,
         tenant_registries, tenant_registry,
     },
-    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage, in_repository},
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage, in_repository},
 };
 
 /// Helm, as the administrator of a control plane.
@@ -68,7 +68,7 @@ async fn api_server_type_checks_every_policy(cluster: &Cluster) -> Result<()> {
         ensure!(pending.is_none(), "{pending:?} is not checked yet");
         Ok(ours)
     };
-    let ours = eventually(Duration::from_secs(30), "all policies are checked", checked).await?;
+    let ours = eventually("all policies are checked", checked).await?;
     ensure!(ours.len() == 11, "{} policies", ours.len());
     for policy in ours {
         let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
@@ -115,7 +115,7 @@ async fn policies_protect_what_uninstall_keeps() -> Result<()> {
     assert_eq!(broad.refusal(&plain).await?.0, 403);
     helm.run("upgrade", &["--set=tenantPolicy.plainHTTP=true"]).await?;
     let allowed = || broad.may(&plain);
-    eventually(IN_FORCE, "plain HTTP is allowed", allowed).await?;
+    eventually("plain HTTP is allowed", allowed).await?;
     assert_eq!(root.may(&Call::get(policy)).await?["metadata"]["uid"], before["metadata"]["uid"]);
 
     helm.run("uninstall", &[]).await?;

@@ -1,6 +1,6 @@
 //! The shipped manifest renamed by kustomize: expressions that name the operator's account don't change.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::{ResourceExt as _, core::DynamicObject};
@@ -14,9 +14,6 @@ use crate::{
     call::a_namespace,
     stage::{Stage, in_repository},
 };
-
-/// The one before may have been killed as the leader: its Lease ends after 15 s.
-const ENDS: Duration = Duration::from_secs(40);
 
 /// What `kubectl kustomize` makes of config/install.yaml with that line.
 async fn kustomized(line: &str) -> Result<Vec<DynamicObject>> {
@@ -65,7 +62,7 @@ async fn exits_when_renamed_by_kustomize() -> Result<()> {
         ensure!(runs_as == account, "{line}: {runs_as}");
         let operator = Operator::launch(options).await?;
         let ended = || async { operator.exited().await?.context("it runs") };
-        let status = eventually(ENDS, format!("{line}: it ends"), ended).await?;
+        let status = eventually(format!("{line}: it ends"), ended).await?;
         ensure!(!status.contains("exit status: 0"), "{line}: {status}");
         let sentence = format!(
             "running as service account {account}, but the admission policies and --system-namespace name \

@@ -1,7 +1,5 @@
 //! The tenant label of namespaces: which users may set it, where no user may, and which changes stay allowed.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use registry_api::TENANT_LABEL;
 use serde_json::{Value, json};
@@ -112,7 +110,7 @@ async fn labelled_namespace_can_be_changed_and_deleted(cluster: &Cluster) -> Res
         cluster.broad.may(&call).await?;
     }
     // The namespace controller takes its finalizer off.
-    cluster.is_gone(&path, Duration::from_mins(1)).await
+    cluster.is_gone(&path).await
 }
 
 async fn system_namespaces_cannot_get_a_tenant(cluster: &Cluster) -> Result<()> {

@@ -1,7 +1,5 @@
 //! tenantAccess: manual, where an administrator binds the operator in tenants' namespaces.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{Kubernetes, Operator, eventually, manifests, policies_are_in_force};
 use serde_json::json;
@@ -55,7 +53,7 @@ async fn manual_access_waits_for_the_binding() -> Result<()> {
             }
         }
     };
-    let message = eventually(Duration::from_secs(20), "access is denied", resolved("AccessDenied")).await?;
+    let message = eventually("access is denied", resolved("AccessDenied")).await?;
     assert_eq!(
         message,
         "Failed to read Secret team-a/login: forbidden; run kubectl create rolebinding \
@@ -63,7 +61,7 @@ async fn manual_access_waits_for_the_binding() -> Result<()> {
          team-a"
     );
     root.may(&Call::create(bindings, binding)).await?;
-    eventually(Duration::from_secs(20), "it may look", resolved("SecretNotFound")).await?;
+    eventually("it may look", resolved("SecretNotFound")).await?;
     let log = operator.log();
     assert!(!log.contains("failed to create the RoleBinding"), "it did not even try:\n{log}");
     Ok(())

@@ -1,7 +1,5 @@
 //! The permissions of the operator's account, with a token of its own: what it must not do, and what it must be able to do.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::eventually;
 use serde_json::{Value, json};
@@ -26,8 +24,6 @@ on_each_kubernetes!(
     operator_has_no_other_permissions,
     policies_restrict_operator_with_cluster_admin,
 );
-
-const RIGHTS_ARRIVE: Duration = Duration::from_secs(30);
 
 fn fenced(kind: &str, name: &str, whose: &str) -> String {
     format!("The operator may write only the status and its own finalizer of {kind} {name}{whose}")
@@ -284,7 +280,7 @@ async fn operator_writes_only_its_own_pull_secrets(cluster: &Cluster) -> Result<
     let binding = format!("{}/registry-operator", role_bindings(&namespace));
     operator.may(&Call::apply(&binding, a_role_binding(TENANT_ROLE, &itself()))).await?;
     let apply = Call::apply(&ours, a_pull_secret("packs-pull"));
-    eventually(RIGHTS_ARRIVE, "the pull Secret is made", || operator.may(&apply)).await?;
+    eventually("the pull Secret is made", || operator.may(&apply)).await?;
     let mut opaque = a_pull_secret("opaque");
     opaque["type"] = json!("Opaque");
     let uid = json!({"registry.spectrocloud.com/registry-uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11"});
@@ -374,7 +370,7 @@ async fn operator_sets_no_foreign_finalizers_or_labels(cluster: &Cluster) -> Res
     operator.may(&Call::apply(&path, a_role_binding(TENANT_ROLE, &itself()))).await?;
     let (all, pull) = (secrets(&namespace), format!("{}/packs-pull", secrets(&namespace)));
     let apply = Call::apply(&pull, a_pull_secret("packs-pull"));
-    eventually(RIGHTS_ARRIVE, "the pull Secret is made", || operator.may(&apply)).await?;
+    eventually("the pull Secret is made", || operator.may(&apply)).await?;
 
     let plain = "The operator may set only its own labels and annotations, and no finalizers";
     for metadata in strange_metadata() {
@@ -611,7 +607,7 @@ async fn given_every_right(stage: &Stage, root: &User) -> Result<User> {
     root.may(&Call::create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding)).await?;
     let operator = stage.operator().await?;
     let read = Call::get("/api/v1/nodes");
-    eventually(RIGHTS_ARRIVE, "the rights arrive", || operator.may(&read)).await?;
+    eventually("the rights arrive", || operator.may(&read)).await?;
     Ok(operator)
 }
 

@@ -1,8 +1,6 @@
 //! The chart's tenantPolicy: insecureSkipVerify, http:// and hosts. One test at a time, on
 //! control planes that no other test uses.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use registry_probe::{Endpoint, HostPattern};
@@ -15,7 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     call::{Call, a_tenant_registry, tenant_registries, tenant_registry},
-    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, in_repository},
+    stage::{Cluster, SYSTEM_NAMESPACE, in_repository},
 };
 
 on_each_kubernetes!(by enter_to_change_parameters:
@@ -103,7 +101,7 @@ impl<'a> Parameters<'a> {
             ensure!(shown, "{patterns:?} are not yet allowed: {refusal:?}");
             Ok(())
         };
-        Ok(eventually(IN_FORCE, "the API server has the parameters", look).await?)
+        Ok(eventually("the API server has the parameters", look).await?)
     }
 
     /// Creates a TenantRegistry with that in its spec, without effect.
@@ -258,7 +256,7 @@ async fn stricter_policy_keeps_objects_editable(cluster: &Cluster) -> Result<()>
     cluster.stage.operator().await?.may(&status).await?;
     editor.may(&Call::delete(&path)).await?;
     editor.may(&Call::merge(&path, json!({"metadata": {"finalizers": null}}))).await?;
-    cluster.is_gone(&path, Duration::from_secs(10)).await
+    cluster.is_gone(&path).await
 }
 
 async fn missing_policy_config_allows_only_deletion(cluster: &Cluster) -> Result<()> {
@@ -276,13 +274,13 @@ async fn missing_policy_config_allows_only_deletion(cluster: &Cluster) -> Result
         ensure!(message.contains("no params found"), "{message}");
         Ok(())
     };
-    eventually(IN_FORCE, "nothing new is allowed", look).await?;
+    eventually("nothing new is allowed", look).await?;
     cluster.root.may(&Call::delete_by(&path, "Foreground")).await?;
     cluster
         .root
         .may(&Call::json_patch(&path, json!([{"op": "remove", "path": "/metadata/finalizers/0"}])))
         .await?;
-    cluster.is_gone(&path, Duration::from_secs(30)).await?;
+    cluster.is_gone(&path).await?;
 
     parameters.are_shipped().await
 }

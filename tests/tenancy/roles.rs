@@ -11,7 +11,7 @@ use crate::{
         tenant_registries, tenant_registry,
     },
     helm::Helm,
-    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage},
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
 };
 
 on_each_kubernetes!(
@@ -30,7 +30,7 @@ async fn edit_admin_and_view_roles_cover_registries(cluster: &Cluster) -> Result
         let path = tenant_registry(&namespace, role);
         // Aggregated by the controller manager, some moments after the chart was applied.
         let create = Call::create(&all, a_tenant_registry(role));
-        eventually(IN_FORCE, "the role is aggregated", || user.may(&create)).await?;
+        eventually("the role is aggregated", || user.may(&create)).await?;
         user.may(&Call::get(&path)).await?;
         user.may(&Call::delete(&path)).await?;
         user.has_no_right_to(&Call::get(&tenant_registries(&other))).await?;
@@ -38,7 +38,7 @@ async fn edit_admin_and_view_roles_cover_registries(cluster: &Cluster) -> Result
     }
     let viewer = cluster.user_with("view", &namespace).await?;
     let get = Call::get(&all);
-    eventually(IN_FORCE, "the role is aggregated", || viewer.may(&get)).await?;
+    eventually("the role is aggregated", || viewer.may(&get)).await?;
     viewer.has_no_right_to(&Call::create(&all, a_tenant_registry("packs"))).await?;
     viewer.has_no_right_to(&Call::delete(&all)).await?;
     viewer.has_no_right_to(&Call::get(&format!("/api/v1/namespaces/{namespace}/secrets"))).await
@@ -91,7 +91,7 @@ async fn reading_can_be_limited_to_bound_users(cluster: &Cluster) -> Result<()> 
     });
     root.may(&Call::create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding)).await?;
     let get = Call::get(&system_registries());
-    eventually(IN_FORCE, "the viewer sees them", || viewer.may(&get)).await?;
+    eventually("the viewer sees them", || viewer.may(&get)).await?;
     anybody.has_no_right_to(&get).await?;
     viewer.has_no_right_to(&Call::get("/api/v1/secrets")).await
 }
@@ -110,7 +110,7 @@ async fn system_administrator_has_no_access_to_secrets(cluster: &Cluster) -> Res
     let user = cluster.stage.user(&name).await?;
     let path = system_registry(&name);
     let create = Call::create(&system_registries(), a_system_registry(&name));
-    eventually(IN_FORCE, "the rights arrive", || user.may(&create)).await?;
+    eventually("the rights arrive", || user.may(&create)).await?;
     user.may(&Call::merge(&path, json!({"spec": {"suspend": true}}))).await?;
     user.may(&Call::delete(&path)).await?;
     user.has_no_right_to(&Call::get(&format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets"))).await?;

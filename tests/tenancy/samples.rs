@@ -1,7 +1,5 @@
 //! config/samples, applied as it is on a cluster with what is shipped.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use kube::{
     ResourceExt as _,
@@ -46,7 +44,7 @@ async fn clean_up(client: &kube::Client, all: &[DynamicObject]) -> Result<()> {
                 ensure!(api.get_opt(&object.name_any()).await?.is_none(), "it is there");
                 Ok(())
             };
-            eventually(Duration::from_secs(10), object.name_any(), gone).await?;
+            eventually(object.name_any(), gone).await?;
         }
     }
     Ok(())

@@ -4,7 +4,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,8 +21,6 @@ use crate::call::{Call, User, a_namespace};
 pub const SYSTEM_NAMESPACE: &str = "registry-system";
 /// The account that the chart makes for it.
 pub const SERVICE_ACCOUNT: &str = "registry-operator";
-/// How long the API server may take to act on a policy or a right; it looks for policies once a second.
-pub const IN_FORCE: Duration = Duration::from_secs(30);
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
@@ -229,7 +226,7 @@ impl Cluster {
             );
             Ok(())
         };
-        Ok(eventually(IN_FORCE, "the label is known", look).await?)
+        Ok(eventually("the label is known", look).await?)
     }
 
     /// A user who has a ClusterRole in one namespace.
@@ -259,7 +256,7 @@ impl Cluster {
             ensure!(user.send(&read).await?.is_ok(), "not yet");
             Ok(())
         };
-        eventually(IN_FORCE, format!("{name} has its rights"), look).await?;
+        eventually(format!("{name} has its rights"), look).await?;
         Ok(user)
     }
 
@@ -269,7 +266,7 @@ impl Cluster {
     }
 
     /// Waits until there is nothing at that URL.
-    pub async fn is_gone(&self, path: &str, within: Duration) -> Result<()> {
+    pub async fn is_gone(&self, path: &str) -> Result<()> {
         let get = Call::get(path);
         let look = || async {
             match self.root.send(&get).await? {
@@ -277,6 +274,6 @@ impl Cluster {
                 answer => anyhow::bail!("{answer:?}"),
             }
         };
-        Ok(eventually(within, format!("{path} is gone"), look).await?)
+        Ok(eventually(format!("{path} is gone"), look).await?)
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{Call, User, a_system_registry, system_registries, system_registry},
-    stage::{Cluster, IN_FORCE},
+    stage::Cluster,
 };
 
 on_each_kubernetes!(
@@ -261,7 +261,7 @@ async fn existing_owner_can_only_be_removed(cluster: &Cluster) -> Result<()> {
     let born = with(a_system_registry("older"), "/metadata/ownerReferences", owned(&owner, false));
     let born = with(born, "/metadata/finalizers", json!(["example.com/kept"]));
     let create = Call::create(&system_registries(), born);
-    registry_testbed::eventually(IN_FORCE, "the policy is off", || root.may(&create)).await?;
+    registry_testbed::eventually("the policy is off", || root.may(&create)).await?;
     let kept = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": kept["metadata"]["name"]}, "spec": kept["spec"],
@@ -351,7 +351,7 @@ async fn administer_must_be_cluster_wide(cluster: &Cluster) -> Result<()> {
         ensure!(message.contains("denied request"), "{message}");
         Ok(())
     };
-    registry_testbed::eventually(IN_FORCE, "the rights arrive", by_the_policy).await?;
+    registry_testbed::eventually("the rights arrive", by_the_policy).await?;
     user.may_not(&delete, &belongs_to_the_system_level(&name, "delete")).await
 }
 
@@ -393,7 +393,7 @@ async fn storage_migration_is_allowed(cluster: &Cluster) -> Result<()> {
     let migrator = User::new("the migrator", client);
     let write_back = Call::replace(&path, cluster.read(&path).await?);
     let look = || migrator.may(&write_back);
-    registry_testbed::eventually(IN_FORCE, "it is written back", look).await?;
+    registry_testbed::eventually("it is written back", look).await?;
     let changed = Call::merge(&path, json!({"metadata": {"labels": {"row": "other"}}}));
     migrator.may_not(&changed, &belongs_to_the_system_level(&name, "change")).await?;
     migrator.may_not(&Call::delete(&path), &belongs_to_the_system_level(&name, "delete")).await

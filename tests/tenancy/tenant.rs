@@ -1,7 +1,5 @@
 //! TenantRegistries: only in tenants' namespaces; tenants manage everything but the status; deletion always works.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
@@ -62,7 +60,7 @@ async fn registry_without_tenant_can_only_be_deleted(cluster: &Cluster) -> Resul
     editor.may(&Call::merge(&path, json!({"metadata": {"annotations": {"a": "b"}}}))).await?;
     editor.may(&Call::delete(&path)).await?;
     editor.may(&Call::merge(&path, json!({"metadata": {"finalizers": null}}))).await?;
-    cluster.is_gone(&path, Duration::from_secs(10)).await
+    cluster.is_gone(&path).await
 }
 
 async fn tenant_manages_its_registries_but_not_status(cluster: &Cluster) -> Result<()> {

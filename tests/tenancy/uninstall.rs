@@ -1,7 +1,5 @@
 //! The operator's objects are removed with the chart by the garbage collector, and come back with the chart or its role.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{Kubernetes, Operator, eventually, policies_are_in_force};
 use serde_json::{Value, json};
@@ -16,10 +14,6 @@ on_each_kubernetes!(recreated_role_gets_new_bindings);
 
 const NAMESPACES: [&str; 3] = ["team-a", "team-b", "team-c"];
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/registry-operator-tenant";
-/// What the garbage collector takes on a busy machine; it looks for new kinds every 30 seconds.
-const COLLECTED: Duration = Duration::from_mins(3);
-/// The operator tries again every 5 seconds while there is no role.
-const BOUND: Duration = Duration::from_secs(40);
 
 fn binding(namespace: &str) -> String {
     format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/registry-operator")
@@ -66,14 +60,14 @@ impl ClusterView {
     }
 
     /// Waits until the operator is bound in every namespace, by a binding that goes with the role as it is now.
-    async fn is_bound(&self, within: Duration) -> Result<()> {
+    async fn is_bound(&self) -> Result<()> {
         let look = || async {
             for namespace in NAMESPACES {
                 self.goes_with(&binding(namespace), ROLE).await?;
             }
             Ok::<_, anyhow::Error>(())
         };
-        Ok(eventually(within, "the operator is bound", look).await?)
+        Ok(eventually("the operator is bound", look).await?)
     }
 
     async fn bindings(&self) -> Result<Vec<String>> {
@@ -90,7 +84,7 @@ impl ClusterView {
             ensure!(code == Some(404), "{code:?}");
             Ok(())
         };
-        Ok(eventually(COLLECTED, format!("{path} is gone"), look).await?)
+        Ok(eventually(format!("{path} is gone"), look).await?)
     }
 }
 
@@ -105,7 +99,7 @@ async fn uninstall_removes_bindings_and_lease() -> Result<()> {
         helm.run("install", options).await?;
         policies_are_in_force(&sight.root.client()).await?;
         let operator = Operator::start(stage.operator_options().await?).await?;
-        sight.is_bound(BOUND).await.with_context(|| operator.log())?;
+        sight.is_bound().await.with_context(|| operator.log())?;
         sight.goes_with(&lease(), &account()).await?;
         // It still runs; by then it has no rights to bring them back.
         helm.run("uninstall", &[]).await?;
@@ -122,7 +116,7 @@ async fn recreated_role_gets_new_bindings(cluster: &Cluster) -> Result<()> {
     let sight = ClusterView::of(&stage).await?;
     sight.tenants().await?;
     let operator = Operator::start(stage.operator_options().await?).await?;
-    sight.is_bound(BOUND).await.with_context(|| operator.log())?;
+    sight.is_bound().await.with_context(|| operator.log())?;
     let mut role = sight.root.may(&Call::get(ROLE)).await?;
     let old = role["metadata"].take();
     role["metadata"] = json!({"name": old["name"], "labels": old["labels"]});
@@ -134,14 +128,14 @@ async fn recreated_role_gets_new_bindings(cluster: &Cluster) -> Result<()> {
         sight.is_gone(&binding(namespace)).await?;
     }
     sight.root.may(&Call::create(roles, role.clone())).await?;
-    sight.is_bound(BOUND).await.with_context(|| operator.log())?;
+    sight.is_bound().await.with_context(|| operator.log())?;
 
     // Away for a moment, again and again.
     for _ in 0..3 {
         sight.root.may(&Call::delete(ROLE)).await?;
         sight.root.may(&Call::create(roles, role.clone())).await?;
     }
-    sight.is_bound(COLLECTED).await.with_context(|| operator.log())?;
+    sight.is_bound().await.with_context(|| operator.log())?;
 
     // What is bound stays so: the garbage collector has had its way with something that goes with no role that is there.
     let bound = sight.bindings().await?;
@@ -160,5 +154,5 @@ async fn recreated_role_gets_new_bindings(cluster: &Cluster) -> Result<()> {
     sight.root.may(&Call::delete(&binding("team-a"))).await?;
     let strip = json!({"metadata": {"ownerReferences": null}});
     sight.root.may(&Call::merge(&binding("team-b"), strip)).await?;
-    sight.is_bound(BOUND).await.with_context(|| operator.log())
+    sight.is_bound().await.with_context(|| operator.log())
 }

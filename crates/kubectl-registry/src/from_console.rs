@@ -3,7 +3,7 @@
 //! Owns the request to the console: what is sent, with which token, and to whom. The token is sent to the console's URL only: kube's
 //! client follows no redirect.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{fmt, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use http::{Request, StatusCode, Uri, header};
@@ -12,6 +12,7 @@ use registry_check::{
     cluster::{NO_CREDENTIALS, is_credentials_failure, words},
     manifest::Declared,
     report::{CheckReport, of_objects},
+    supply::Contents,
 };
 use serde_json::{Value, json};
 
@@ -24,6 +25,13 @@ const ANSWER: Duration = Duration::from_mins(15);
 /// The URL of a console.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConsoleUrl(Uri);
+
+impl fmt::Display for ConsoleUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `https://HOST` is parsed to `https://HOST/`.
+        f.write_str(self.0.to_string().trim_end_matches('/'))
+    }
+}
 
 impl ConsoleUrl {
     /// Parses `https://HOST[:PORT]`; `http://` for this machine only.
@@ -85,29 +93,56 @@ pub fn token_in(file: &Path) -> anyhow::Result<AuthInfo> {
     Ok(AuthInfo { token: Some(text.trim().into()), ..AuthInfo::default() })
 }
 
-/// Sends manifests to the console, and returns its reports about `declared`.
+/// What the console is asked to check.
+#[derive(Default)]
+pub struct ConsoleRequest<'a> {
+    /// Each registry, and notes about where its references came from.
+    registries: Vec<(&'a Declared, Vec<String>)>,
+    documents: Vec<Value>,
+    contents: Contents,
+}
+
+impl<'a> ConsoleRequest<'a> {
+    /// Adds a registry, the document to send for it, and what it refers to: several registries may refer to the same.
+    pub fn add(&mut self, declared: &'a Declared, document: Value, contents: Contents, notes: Vec<String>) {
+        self.registries.push((declared, notes));
+        self.documents.push(document);
+        self.contents.extend(contents);
+    }
+
+    fn body(&self) -> String {
+        let references = self.contents.iter().map(|(reference, content)| content.manifest(reference));
+        let items: Vec<Value> = self.documents.iter().cloned().chain(references).collect();
+        json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+    }
+}
+
+/// Lets the console check the registries, and returns its reports. Without registries, nothing is sent.
 pub async fn ask(
     client: &Client,
     url: &ConsoleUrl,
-    manifests: Vec<Value>,
-    declared: &[Declared],
+    asked: ConsoleRequest<'_>,
 ) -> anyhow::Result<Vec<CheckReport>> {
-    let body = json!({"apiVersion": "v1", "kind": "List", "items": manifests}).to_string();
+    if asked.registries.is_empty() {
+        return Ok(Vec::new());
+    }
     let request = Request::post(VALIDATE)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
-        .body(Body::from(body.into_bytes()))?;
+        .body(Body::from(asked.body().into_bytes()))?;
     let answer = client.send(request).await.map_err(|error| anyhow!("{}", unreachable(url, &error)))?;
     let (status, body) = (answer.status(), answer.into_body().collect_bytes().await);
-    let body = body.with_context(|| format!("{} sent an incomplete answer", url.0))?;
+    let body = body.with_context(|| format!("{url} sent an incomplete answer"))?;
     let mut reports = read(url, status, &body)?;
-    if reports.len() != declared.len() {
-        bail!("{} answered about {} registries instead of {}", url.0, reports.len(), declared.len());
+    let count = asked.registries.len();
+    if reports.len() != count {
+        bail!("{url} answered about {} registries instead of {count}", reports.len());
     }
-    for (report, declared) in reports.iter_mut().zip(declared) {
+    for (report, (declared, notes)) in reports.iter_mut().zip(asked.registries) {
         let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
         report.endpoint = endpoint.filter(|endpoint| !endpoint.contains('@')).unwrap_or_default().to_owned();
-        report.notes.push(format!("Checked from the cluster, by {}", url.0));
+        report.notes.extend(notes);
+        report.notes.push(format!("Checked from the cluster, by {url}"));
     }
     Ok(reports)
 }
@@ -117,26 +152,25 @@ fn unreachable(url: &ConsoleUrl, error: &kube::Error) -> String {
     if is_credentials_failure(error) {
         return NO_CREDENTIALS.to_owned();
     }
-    format!("failed to reach {}: {error}; with a private CA, pass --from-ca-file", url.0)
+    format!("failed to reach {url}: {error}; with a private CA, pass --from-ca-file")
 }
 
 fn read(url: &ConsoleUrl, status: StatusCode, body: &[u8]) -> anyhow::Result<Vec<CheckReport>> {
     let object: Option<Value> = serde_json::from_slice(body).ok();
     if status == StatusCode::OK {
         let reports = object.as_ref().and_then(of_objects);
-        return reports.ok_or_else(|| anyhow!("{} is no web console of this version", url.0));
+        return reports.ok_or_else(|| anyhow!("{url} is no web console of this version"));
     }
     if status.is_redirection() {
         bail!(
-            "{} redirects (HTTP {}), and the token is sent to no other URL; pass the console's own URL",
-            url.0,
+            "{url} redirects (HTTP {}), and the token is sent to no other URL; pass the console's own URL",
             status.as_u16()
         );
     }
     let message = object.as_ref().and_then(|object| object["message"].as_str());
     match message {
-        Some(message) => bail!("{} refused the request (HTTP {}): {message}", url.0, status.as_u16()),
-        None => bail!("{} refused the request (HTTP {}); is it the console's URL?", url.0, status.as_u16()),
+        Some(message) => bail!("{url} refused the request (HTTP {}): {message}", status.as_u16()),
+        None => bail!("{url} refused the request (HTTP {}); is it the console's URL?", status.as_u16()),
     }
 }
 

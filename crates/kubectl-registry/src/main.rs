@@ -66,7 +66,11 @@ fn main() -> ExitCode {
 
 fn start(cli: PluginCli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("failed to start the runtime")?.block_on(run(cli))
+    let runtime = runtime.context("failed to start the runtime")?;
+    let result = runtime.block_on(run(cli));
+    // A name lookup that was given up, as for a completion, must not delay the exit.
+    runtime.shutdown_background();
+    result
 }
 
 async fn run(PluginCli { command, cluster }: PluginCli) -> anyhow::Result<ExitCode> {

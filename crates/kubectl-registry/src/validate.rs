@@ -13,17 +13,17 @@ use k8s_openapi::jiff::Timestamp;
 use registry_check::{
     advice::CheckOutcome,
     cluster::Cluster,
-    manifest::Manifests,
+    manifest::{Declared, Manifests},
     report::CheckReport,
-    session::{CheckSession, Progress as _, SessionError},
-    supply::{Supply, SupplyError},
+    session::{CheckSession, Progress as _},
+    supply::{FetchedReferences, Supply},
 };
 use secrecy::SecretString;
 
 use crate::{
     cli::{ClusterArgs, UserName, ValidateArgs},
     cluster::{ClusterError, config, configured, offline_namespace},
-    from_console::{self, ConsoleUrl},
+    from_console::{self, ConsoleRequest, ConsoleUrl},
     progress::OnStandardError,
     prompt::Terminal,
 };
@@ -58,6 +58,7 @@ pub async fn run(
             username: args.username.as_ref().map(|UserName(name)| name.clone()),
             prompt: Terminal::of_this_program,
             typed: std::collections::HashMap::new(),
+            fetched: FetchedReferences::new(),
             notes: Vec::new(),
             on_behalf: false,
         },
@@ -74,7 +75,8 @@ pub async fn run(
     Ok(reports)
 }
 
-/// Lets the console check the registries, with all that they refer to.
+/// Lets the console check the registries, with all that they refer to. Those that refer to what doesn't exist, or can't be read, are
+/// checked here, where the reason is known. Nothing is sent to their endpoints.
 async fn from_cluster(
     args: &ValidateArgs,
     cluster: &ClusterArgs,
@@ -87,24 +89,31 @@ async fn from_cluster(
     };
     let client = from_console::client(url, args.from_ca_file.as_deref(), auth)?;
     let registries = &session.supply.manifests.registries;
-    let mut manifests = Vec::new();
+    let (mut request, mut reports) = (ConsoleRequest::default(), Vec::new());
     for declared in registries {
-        manifests.extend(session.manifests(declared).await.map_err(unsupplied)?);
+        reports.push(match session.references(declared).await? {
+            Some(contents) => {
+                let notes = std::mem::take(&mut session.supply.notes);
+                request.add(declared, session.manifest_in_namespace(declared), contents, notes);
+                None
+            }
+            None => Some(checked_here(&mut session, declared, url).await?),
+        });
     }
-    let asking = from_console::ask(&client, url, manifests, registries);
-    let mut reports = session.progress.shown("Asking the console", asking).await?;
-    if let Some(first) = reports.first_mut() {
-        first.notes.append(&mut session.supply.notes);
-    }
-    Ok(reports)
+    let asking = from_console::ask(&client, url, request);
+    let mut answers = session.progress.shown("Asking the console", asking).await?.into_iter();
+    Ok(reports.into_iter().filter_map(|report| report.or_else(|| answers.next())).collect())
 }
 
-/// Keeps apart that the prompt was interrupted, which has an exit code of its own.
-fn unsupplied(error: SupplyError) -> anyhow::Error {
-    if let SupplyError::Prompt(error) = error {
-        return SessionError::from(error).into();
-    }
-    error.into()
+async fn checked_here(
+    session: &mut CheckSession<'_, OnStandardError>,
+    declared: &Declared,
+    url: &ConsoleUrl,
+) -> anyhow::Result<CheckReport> {
+    session.supply.notes.clear();
+    let mut report = Box::pin(session.report(declared)).await?;
+    report.notes.push(format!("Not sent to {url}, which needs everything that the registry refers to"));
+    Ok(report)
 }
 
 fn read(args: &ValidateArgs) -> anyhow::Result<Manifests> {

@@ -12,7 +12,7 @@ use registry_api::{
 };
 use registry_verdict::{
     object::{RegistryKey, RegistryObject, RegistryScope},
-    resolve::{ReadError, TenantPolicy},
+    resolve::{ReadError, TenantPolicy, references},
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -205,19 +205,27 @@ impl<P: Progress> CheckSession<'_, P> {
         Ok((policy, self.supply.of(object, namespace).await?))
     }
 
-    /// Returns a registry with its namespace, and all that it refers to, as manifests for a program that has no access to them.
-    /// What is wrong with the registry itself is left to that program.
-    pub async fn manifests(&mut self, declared: &Declared) -> Result<Vec<Value>, SupplyError> {
-        let key = self.key(declared);
-        let mut manifests = vec![in_namespace(declared.document.clone(), key.namespace())];
-        if complaints(declared).is_ok_and(|complaints| complaints.is_empty())
-            && let Ok(object) = self.object(declared, key)
-        {
-            let namespace = object.key.references_namespace(self.system_namespace).to_owned();
-            let contents = self.supply.of(&object, &namespace).await?;
-            manifests.extend(contents.iter().map(|(reference, content)| content.manifest(reference)));
+    /// Returns a registry with its namespace, for a program that doesn't know the user's.
+    pub fn manifest_in_namespace(&self, declared: &Declared) -> Value {
+        in_namespace(declared.document.clone(), self.key(declared).namespace())
+    }
+
+    /// Returns the contents of all that a registry refers to, for a program that has no access to it; none if something doesn't exist or
+    /// can't be read. What is wrong with the registry itself is left to that program.
+    pub async fn references(&mut self, declared: &Declared) -> Result<Option<Contents>, SessionError> {
+        if !complaints(declared)?.is_empty() {
+            return Ok(Some(Contents::new()));
         }
-        Ok(manifests)
+        let Ok(object) = self.object(declared, self.key(declared)) else { return Ok(Some(Contents::new())) };
+        let namespace = object.key.references_namespace(self.system_namespace).to_owned();
+        match self.supply.of(&object, &namespace).await {
+            Ok(contents) => {
+                let wanted = references(&object.spec, &namespace);
+                Ok(wanted.iter().all(|one| contents.contains_key(one)).then_some(contents))
+            }
+            Err(SupplyError::Prompt(error)) => Err(error.into()),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Returns whether the namespace of a TenantRegistry certainly belongs to no tenant.

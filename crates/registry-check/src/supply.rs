@@ -33,6 +33,9 @@ use crate::{
 /// The contents of a registry's references.
 pub type Contents = HashMap<Reference, Arc<ReferenceContent>>;
 
+/// What the cluster has answered about references: the content, that the object doesn't exist, or why it can't be read.
+pub type FetchedReferences = HashMap<Reference, Result<Option<Arc<ReferenceContent>>, String>>;
+
 /// Why a reference can't be supplied.
 #[derive(Debug, Error)]
 pub enum SupplyError {
@@ -46,6 +49,9 @@ pub enum SupplyError {
         /// What the user can do.
         advice: &'static str,
     },
+    /// Someone else is served, and hasn't sent it.
+    #[error("{0} is not in the request, and not read from the cluster for others; add it to the request")]
+    NotSent(Reference),
     /// The password on standard input doesn't match the spec.
     #[error(
         "--password-stdin needs a registry that uses a password or token (spec.auth.basic or \
@@ -66,8 +72,6 @@ pub enum SupplyError {
     Prompt(#[from] PromptError),
 }
 
-/// Why a program that serves others has no Secret.
-const NOT_READ: &str = "it is not read from the cluster for others";
 const ADVICE: &str = "; add it to a file, use --password-stdin, or run this in a terminal to be prompted";
 
 /// The sources of references.
@@ -86,6 +90,8 @@ pub struct Supply<'a> {
     pub prompt: fn() -> Option<Box<dyn Prompt>>,
     /// Values that the user has already typed, so that each Secret is asked for only once.
     pub typed: Contents,
+    /// What the cluster has answered, so that each object is read only once.
+    pub fetched: FetchedReferences,
     /// Notes about where values came from.
     pub notes: Vec<String>,
     /// Whether someone else is served, who chooses the endpoint: then the API server must accept the manifest before anything is
@@ -125,7 +131,7 @@ impl Supply<'_> {
             return Ok(TenantPolicy::of(Some(&content)));
         }
         match self.in_cluster(&reference).await {
-            Ok(content) => Ok(TenantPolicy::of(content.as_ref())),
+            Ok(content) => Ok(TenantPolicy::of(content.as_deref())),
             Err(why) => self.without_policy(&object.spec, why),
         }
     }
@@ -157,10 +163,13 @@ impl Supply<'_> {
         if let Some(content) = self.in_files(reference) {
             return Ok(Some(Arc::new(content)));
         }
-        let there = if self.on_behalf { Err(NOT_READ.to_owned()) } else { self.in_cluster(reference).await };
+        if self.on_behalf {
+            return Err(SupplyError::NotSent(reference.clone()));
+        }
+        let there = self.in_cluster(reference).await;
         if let Ok(Some(content)) = there {
             self.notes.push(format!("{reference} read from the cluster"));
-            return Ok(Some(Arc::new(content)));
+            return Ok(Some(content));
         }
         if is_login && let Some(content) = self.typed_at_terminal(spec, reference)? {
             return Ok(Some(content));
@@ -207,7 +216,17 @@ impl Supply<'_> {
         Some(content)
     }
 
-    async fn in_cluster(&self, reference: &Reference) -> Result<Option<ReferenceContent>, String> {
+    /// Reads an object in the cluster, the first time that it is asked for.
+    async fn in_cluster(&mut self, reference: &Reference) -> Result<Option<Arc<ReferenceContent>>, String> {
+        if let Some(fetched) = self.fetched.get(reference) {
+            return fetched.clone();
+        }
+        let fetched = self.fetch(reference).await.map(|found| found.map(Arc::new));
+        self.fetched.insert(reference.clone(), fetched.clone());
+        fetched
+    }
+
+    async fn fetch(&self, reference: &Reference) -> Result<Option<ReferenceContent>, String> {
         let cluster = self.cluster.clone()?;
         let (client, namespace, name) =
             (cluster.client.clone(), &*reference.scope.namespace, &*reference.name);

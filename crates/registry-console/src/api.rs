@@ -17,7 +17,7 @@ use registry_check::{
     manifest::{Declared, Manifests},
     report::{CheckReport, objects},
     session::{CheckSession, SessionError},
-    supply::{Contents, Supply},
+    supply::{Contents, FetchedReferences, Supply},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -149,6 +149,7 @@ async fn check(
             username: None,
             prompt: || None,
             typed: Contents::new(),
+            fetched: FetchedReferences::new(),
             notes: Vec::new(),
             on_behalf: true,
         },

@@ -35,13 +35,16 @@ pub fn main() -> ExitCode {
 fn start(cli: &ConsoleCli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let edge = Edge { now, random };
-    match cli.serve.listen.zip(cli.serve.public_url.as_ref()) {
+    let served = match cli.serve.listen.zip(cli.serve.public_url.as_ref()) {
         None => runtime.block_on(serve::laptop(cli, edge, print)),
         Some(place) => {
             log();
             runtime.block_on(serve::cluster(cli, place, edge, service_host().as_deref(), print))
         }
-    }
+    };
+    // Name lookups and credential plugins block their threads, and must not delay the exit.
+    runtime.shutdown_background();
+    served
 }
 
 #[expect(clippy::disallowed_methods, reason = "clap reads the variables; this looks for the empty ones")]

@@ -19,7 +19,7 @@ use registry_check::{
     manifest::{Declared, Manifests},
     report::{CheckAnswer, CheckReport, Manifest},
     session::{CheckSession, Progress, SessionError},
-    supply::{Contents, Supply},
+    supply::{Contents, FetchedReferences, Supply},
 };
 use registry_probe::Endpoint;
 use registry_verdict::ecr::hosts::is_ecr;
@@ -184,6 +184,7 @@ pub async fn check(
             username: None,
             prompt: || None,
             typed: Contents::new(),
+            fetched: FetchedReferences::new(),
             notes: Vec::new(),
             // The gate has decided.
             on_behalf: false,

@@ -74,7 +74,7 @@ impl ConsoleProcess {
         let component = Component::new(spec, Readiness::tcp(port.number(), READY), GRACE);
         component.start().await?;
         let printed = || async { printed_url(&component.log()).ok_or_else(|| component.log()) };
-        let url = eventually(READY, "the console prints its URL", printed).await?;
+        let url = eventually("the console prints its URL", printed).await?;
         Ok(Self { component, url, _port: port, _scratch: scratch })
     }
 

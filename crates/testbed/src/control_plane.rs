@@ -13,7 +13,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 
-use self::plan::{ControlPlanePlan, Ports, READY, audit_file};
+use self::plan::{ControlPlanePlan, Ports, audit_file};
 use crate::audit::{AuditError, AuditLog};
 use crate::component::{Component, ComponentError};
 use crate::eventually::{NotYet, eventually};
@@ -179,7 +179,7 @@ impl ControlPlane {
     /// Waits until the controllers work: the default service account exists.
     async fn wait_for_controllers(&self) -> Result<(), ControlPlaneError> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, "default");
-        eventually(READY, "the default service account", || accounts.get("default")).await?;
+        eventually("the default service account", || accounts.get("default")).await?;
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Manifests: parses them, replaces placeholders, and applies them as `kubectl apply --server-side` does.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -13,9 +12,6 @@ use crate::eventually::{NotYet, eventually};
 
 /// The field manager.
 pub const FIELD_MANAGER: &str = "registry-testbed";
-
-/// How long the API server may take to serve a resource whose definition was just applied, on a machine that is busy.
-const SERVED: Duration = Duration::from_mins(1);
 
 /// Why manifests are not applied.
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +182,7 @@ pub async fn api_of(client: &Client, object: &DynamicObject) -> Result<Api<Dynam
     let types = object.types.clone().unwrap_or_default();
     let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
     let gvk = GroupVersionKind::gvk(group, version, &types.kind);
-    let served = eventually(SERVED, format!("{} is served", types.kind), || pinned_kind(client, &gvk)).await;
+    let served = eventually(format!("{} is served", types.kind), || pinned_kind(client, &gvk)).await;
     let (resource, capabilities) = served.map_err(|source| ApplyError::UnknownKind {
         kind: types.kind,
         name: object.name_any(),

@@ -17,7 +17,6 @@ mod programs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as Object;
 use kube::api::Api;
@@ -45,8 +44,6 @@ pub const SECOND_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 3);
 
 const SETUP: &str = include_str!("node/setup.sh");
 const PAUSE: &str = "testbed/pause:1";
-/// How long the node may take until it is Ready, on a machine that is busy with other tests.
-const READY: Duration = Duration::from_mins(2);
 
 /// Why there is no node.
 #[derive(Debug, thiserror::Error)]
@@ -231,7 +228,7 @@ impl Node {
 
     async fn wait_ready(&self) -> Result<(), NodeError> {
         let nodes: Api<Object> = Api::all(self.client().await?);
-        let ready = eventually(READY, "the node is Ready", || async {
+        let ready = eventually("the node is Ready", || async {
             let node = nodes.get(NAME).await.map_err(|error| error.to_string())?;
             readiness(&node)
         });

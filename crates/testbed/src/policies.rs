@@ -1,7 +1,5 @@
 //! Waits for ValidatingAdmissionPolicies: the API server enforces them some moments after it has stored them.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::{Client, Error};
@@ -9,8 +7,6 @@ use kube::{Client, Error};
 use crate::eventually::{NotYet, eventually};
 use crate::manifests::{self, ApplyError};
 
-/// How long that may take; it looks once a second.
-const IN_FORCE: Duration = Duration::from_secs(30);
 /// A policy that refuses one name, and nothing else.
 const CANARY: &str = r#"
 apiVersion: admissionregistration.k8s.io/v1
@@ -56,7 +52,7 @@ pub async fn policies_are_in_force(client: &Client) -> Result<(), PolicyError> {
             other => Err(format!("{other:?}")),
         }
     };
-    eventually(IN_FORCE, "the policies are in force", look).await?;
+    eventually("the policies are in force", look).await?;
     for object in canary.iter().rev() {
         manifests::api_of(client, object).await?.delete("canary", &DeleteParams::default()).await?;
     }

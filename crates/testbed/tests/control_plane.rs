@@ -11,9 +11,6 @@ use registry_testbed::{ControlPlane, ControlPlaneOptions, eventually};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// Generous, for a machine that is busy with other tests.
-const SOON: Duration = Duration::from_mins(1);
-
 fn named<T: Default + kube::Resource>(name: &str) -> T {
     let mut object = T::default();
     *object.meta_mut() = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
@@ -39,14 +36,14 @@ async fn serves_administrator_and_enforces_rbac() -> Outcome {
     maps.create(&PostParams::default(), &named("written")).await?;
     let audit = control_plane.audit()?;
     // The log may be behind the answers.
-    let refusal = eventually(SOON, "the refusal is in the audit log", || async {
+    let refusal = eventually("the refusal is in the audit log", || async {
         let events = audit.since(&mark).map_err(|error| error.to_string())?;
         let refusal = events.iter().find(|event| event.resource == "secrets").cloned();
         refusal.ok_or_else(|| format!("{events:?}"))
     })
     .await?;
     assert_eq!((refusal.user.as_str(), refusal.code), ("system:serviceaccount:default:nobody", 403));
-    eventually(SOON, "the write is in the audit log", || async {
+    eventually("the write is in the audit log", || async {
         let writes = audit.writes_since(&mark, "admin").map_err(|error| error.to_string())?;
         let logged = writes.iter().any(|event| event.name == "written" && event.verb == "create");
         if logged { Ok(()) } else { Err(format!("{writes:?}")) }
@@ -66,12 +63,12 @@ async fn objects_survive_restart_of_every_server() -> Outcome {
     assert!(maps.get("kept").await.is_err());
     control_plane.etcd().start().await?;
     control_plane.api_server().start().await?;
-    eventually(SOON, "what was written is there again", || maps.get("kept")).await?;
+    eventually("what was written is there again", || maps.get("kept")).await?;
 
     control_plane.api_server().pause().await?;
     assert!(tokio::time::timeout(Duration::from_millis(500), maps.get("kept")).await.is_err());
     control_plane.api_server().resume().await?;
-    eventually(SOON, "an answer", || maps.get("kept")).await?;
+    eventually("an answer", || maps.get("kept")).await?;
     control_plane.api_server().stop().await?;
     assert_eq!(control_plane.api_server().id().await, None);
     Ok(())
@@ -87,7 +84,7 @@ async fn controller_manager_runs_its_controllers() -> Outcome {
     let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), "short-lived");
     maps.create(&PostParams::default(), &named("inside")).await?;
     namespaces.delete("short-lived", &DeleteParams::default()).await?;
-    eventually(SOON, "the namespace is gone", || async {
+    eventually("the namespace is gone", || async {
         match namespaces.get_opt("short-lived").await {
             Ok(None) => Ok(()),
             Ok(Some(namespace)) => Err(format!("{:?}", namespace.status)),
@@ -97,7 +94,7 @@ async fn controller_manager_runs_its_controllers() -> Outcome {
     .await?;
 
     let roles: Api<ClusterRole> = Api::all(admin);
-    eventually(SOON, "view has rules", || async {
+    eventually("view has rules", || async {
         let view = roles.get("view").await.map_err(|error| error.to_string())?;
         if view.rules.is_some_and(|rules| !rules.is_empty()) { Ok(()) } else { Err(String::from("none")) }
     })

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use registry_testbed::{eventually, node};
 
@@ -89,7 +88,7 @@ async fn cleans_up_when_the_starter_is_killed() -> Outcome {
 
     victim.kill()?;
     victim.wait()?;
-    eventually(Duration::from_mins(1), "directory and cgroups are gone", || async {
+    eventually("directory and cgroups are gone", || async {
         let cgroups = cgroups_of(directory);
         let gone = cgroups.is_empty() && !Path::new(directory).exists();
         if gone { Ok(()) } else { Err(format!("{directory} {cgroups:?}")) }

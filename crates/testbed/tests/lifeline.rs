@@ -21,7 +21,7 @@ fn is_gone(id: u32) -> bool {
 }
 
 async fn assert_gone(id: u32) -> Outcome {
-    eventually(SOON, format!("process {id} is gone"), || async move {
+    eventually(format!("process {id} is gone"), || async move {
         if is_gone(id) { Ok(()) } else { Err("still there") }
     })
     .await?;
@@ -69,7 +69,7 @@ async fn servers_stop_when_their_program_is_killed() -> Outcome {
     for id in servers {
         assert_gone(id).await?;
     }
-    eventually(SOON, "the data are gone", || async {
+    eventually("the data are gone", || async {
         if Path::new(&directory).exists() { Err("still there") } else { Ok(()) }
     })
     .await?;
@@ -82,7 +82,7 @@ async fn dropping_a_process_kills_its_children() -> Outcome {
     let log = dir.path().join("log");
     let spec = ProcessSpec::new("parent", "/bin/sh", &log).args(["-c", "sleep 1000 & echo $!; wait"]);
     let parent = Process::spawn(&spec)?;
-    let child = eventually(SOON, "the child's id", || async {
+    let child = eventually("the child's id", || async {
         std::fs::read_to_string(&log).unwrap_or_default().trim().parse::<u32>()
     })
     .await?;

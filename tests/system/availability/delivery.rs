@@ -17,8 +17,8 @@ use registry_testbed::{ControlPlaneOptions, eventually};
 use serde_json::{Value, json};
 
 use super::secrets::{
-    SOON, SecretWrite, absent, config, config_for, counts, delivered, label, offered, own, ready_says,
-    secrets, written_in_time,
+    SecretWrite, absent, config, config_for, counts, delivered, label, offered, own, ready_says, secrets,
+    written_in_time,
 };
 use crate::{
     harness::{self, Cluster, Installation, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
@@ -47,7 +47,7 @@ impl Shared {
         let shared = Self { cluster, protected, registry, name, namespaces };
         shared.apply(shared.availability()).await?;
         for namespace in &shared.namespaces {
-            shared.delivered(namespace, SOON).await?;
+            shared.delivered(namespace).await?;
         }
         Ok(shared)
     }
@@ -69,13 +69,13 @@ impl Shared {
         config_for(&self.protected.registry.host_port(), "right")
     }
 
-    async fn delivered(&self, namespace: &str, within: Duration) -> Result<Secret> {
-        delivered(&self.cluster, namespace, "pull", within, &self.says()).await
+    async fn delivered(&self, namespace: &str) -> Result<Secret> {
+        delivered(&self.cluster, namespace, "pull", &self.says()).await
     }
 
     /// Waits until the pull Secret is delivered, and checks that the operator wrote it as soon as is promised.
     async fn delivered_in_time(&self, since: &Moment, namespace: &str) -> Result<Secret> {
-        let secret = self.delivered(namespace, SOON).await?;
+        let secret = self.delivered(namespace).await?;
         written_in_time(since, SecretWrite::Write, namespace, "pull").await?;
         Ok(secret)
     }
@@ -87,13 +87,13 @@ impl Shared {
         let availability = json!({"tenants": [self.tenant("a")], "pullSecret": {"name": "other"}});
         apply(&self.cluster, &system_registry(&name, offered(&other, &name, availability))).await?;
         let says = config_for(&other.registry.host_port(), "right");
-        delivered(&self.cluster, namespace, "other", SOON, &says).await?;
+        delivered(&self.cluster, namespace, "other", &says).await?;
         Ok(())
     }
 
-    async fn gone(&self, within: Duration) -> Result<()> {
+    async fn gone(&self) -> Result<()> {
         for namespace in &self.namespaces {
-            absent(&self.cluster, namespace, "pull", within).await?;
+            absent(&self.cluster, namespace, "pull").await?;
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ async fn delivers_to_the_tenants_that_it_names() -> Result<()> {
     let cluster = &shared.cluster;
     let other = cluster.tenant_namespace("c", "c-1").await?;
     let second = cluster.tenant_namespace("a", "a-2").await?;
-    let secret = shared.delivered(&second, SOON).await?;
+    let secret = shared.delivered(&second).await?;
     let registry = counts(&shared.registry, (2, 3, Some(3))).await?;
     assert_eq!(own(cluster, &other).await?, [""; 0]);
 
@@ -138,7 +138,7 @@ async fn delivers_to_namespaces_of_own_tenant_only() -> Result<()> {
     apply(&cluster, &tenant_registry(&first, "charts", spec)).await?;
     let says = config_for(&protected.registry.host_port(), "right");
     for namespace in [&first, &second] {
-        let secret = delivered(&cluster, namespace, "charts-pull", SOON, &says).await?;
+        let secret = delivered(&cluster, namespace, "charts-pull", &says).await?;
         let named = format!("TenantRegistry/{first}/charts");
         assert_eq!(secret.annotations().get(REGISTRY_ANNOTATION), Some(&named));
     }
@@ -147,8 +147,8 @@ async fn delivers_to_namespaces_of_own_tenant_only() -> Result<()> {
 
     // The registry's namespace moves to another tenant, and the registry with it.
     label(&cluster, &first, Some(&cluster.unique("b"))).await?;
-    delivered(&cluster, &other, "charts-pull", SOON, &says).await?;
-    absent(&cluster, &second, "charts-pull", SOON).await?;
+    delivered(&cluster, &other, "charts-pull", &says).await?;
+    absent(&cluster, &second, "charts-pull").await?;
     counts(&cluster.tenant(&first, "charts"), (1, 2, Some(2))).await?;
     Ok(())
 }
@@ -177,19 +177,19 @@ async fn unknown_tenant_is_a_message_not_a_failure() -> Result<()> {
     shared.apply(json!({"tenants": [shared.tenant("a"), nobody], "pullSecret": {"name": "pull"}})).await?;
     let says = format!("no namespace has the label {TENANT_LABEL} with the value {nobody}");
     ready_says(&shared.registry, &format!("Credentials validated; {says}")).await?;
-    let registry = shared.registry.becomes(SOON, &["Ready=True/Available", "!Stalled"]).await?;
+    let registry = shared.registry.becomes(&["Ready=True/Available", "!Stalled"]).await?;
     let conditions = registry.status.context("status")?.conditions;
     let credentials = conditions.iter().find(|condition| condition.type_ == "CredentialsValidated");
     assert_eq!(credentials.context("condition")?.message, "Credentials validated");
     counts(&shared.registry, (1, 1, Some(1))).await?;
     let namespace = shared.cluster.tenant_namespace("nobody", "nobody-1").await?;
-    shared.delivered(&namespace, SOON).await?;
+    shared.delivered(&namespace).await?;
     let message_is_gone = || async {
         let conditions = shared.registry.status().await?.conditions;
         ensure!(conditions.iter().all(|condition| !condition.message.contains(&nobody)), "it is still said");
         Ok(())
     };
-    Ok(eventually(SOON, "the message goes", message_is_gone).await?)
+    Ok(eventually("the message goes", message_is_gone).await?)
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn repairs_pull_secret_within_two_seconds() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, _] = &shared.namespaces;
     let api = secrets(&shared.cluster, namespace);
-    let before = shared.delivered(namespace, SOON).await?;
+    let before = shared.delivered(namespace).await?;
 
     let moment = Moment::on_shared().await?;
     api.delete("pull", &DeleteParams::default()).await?;
@@ -234,7 +234,7 @@ async fn repairs_pull_secret_within_two_seconds() -> Result<()> {
             ensure!(config(&secret)? == shared.says(), "the configuration is another");
             Ok(())
         };
-        eventually(SOON, format!("{change} is undone"), mended).await?;
+        eventually(format!("{change} is undone"), mended).await?;
         written_in_time(&moment, SecretWrite::Write, namespace, "pull").await?;
     }
     Ok(())
@@ -247,11 +247,11 @@ async fn recreates_immutable_pull_secret() -> Result<()> {
     let api = secrets(&shared.cluster, namespace);
     let frozen = json!({"data": {".dockerconfigjson": "e30="}, "immutable": true});
     api.patch("pull", &PatchParams::default(), &Patch::Merge(frozen)).await?;
-    shared.delivered(namespace, SOON).await?;
+    shared.delivered(namespace).await?;
 
     // Managed by labels and field manager, but of another type: only possible if it did not exist for a
     // moment.
-    let labels = shared.delivered(namespace, SOON).await?.labels().clone();
+    let labels = shared.delivered(namespace).await?.labels().clone();
     let opaque = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
         "metadata": {"name": "pull", "labels": labels},
@@ -262,8 +262,8 @@ async fn recreates_immutable_pull_secret() -> Result<()> {
         let _ = api.delete("pull", &DeleteParams::default()).await;
         Ok::<_, anyhow::Error>(api.create(&params, &opaque).await?)
     };
-    eventually(SOON, "the test is faster than the operator, once", replaced).await?;
-    let secret = shared.delivered(namespace, SOON).await?;
+    eventually("the test is faster than the operator, once", replaced).await?;
+    let secret = shared.delivered(namespace).await?;
     assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
     Ok(())
 }
@@ -284,7 +284,7 @@ async fn backs_off_when_another_client_reverts_writes() -> Result<()> {
     let mut writes = audit.writes_since(&mark, OPERATOR_USER)?;
     writes.retain(|write| write.resource == "secrets" && write.namespace == *namespace);
     assert!((1..30).contains(&writes.len()), "{} writes against 200", writes.len());
-    shared.delivered(namespace, Duration::from_mins(1)).await?;
+    shared.delivered(namespace).await?;
     Ok(())
 }
 
@@ -297,8 +297,8 @@ async fn keeps_fields_that_others_add() -> Result<()> {
     let version = api.patch("pull", &PatchParams::default(), &Patch::Merge(added)).await?.resource_version();
     // A repair elsewhere shows that the operator has observed this change.
     secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
-    shared.delivered(other, SOON).await?;
-    assert_eq!(shared.delivered(namespace, SOON).await?.resource_version(), version);
+    shared.delivered(other).await?;
+    assert_eq!(shared.delivered(namespace).await?.resource_version(), version);
     Ok(())
 }
 
@@ -320,7 +320,7 @@ async fn removes_label_that_is_no_longer_written() -> Result<()> {
         ensure!(!secret.labels().contains_key("older"), "labels {:?}", secret.labels());
         Ok(secret)
     };
-    let secret = eventually(SOON, "the label leaves", left).await?;
+    let secret = eventually("the label leaves", left).await?;
     written_in_time(&moment, SecretWrite::Write, namespace, "pull").await?;
     assert_eq!(secret.labels().get("team").map(String::as_str), Some("x"), "somebody else wrote it");
     assert_eq!(config(&secret)?, shared.says());
@@ -346,11 +346,11 @@ async fn reports_unmanaged_secret_of_the_same_name() -> Result<()> {
                 registry-operator";
     ready_says(&shared.registry, says).await?;
     counts(&shared.registry, (2, 3, Some(2))).await?;
-    shared.registry.becomes(SOON, &["Ready=True/Available"]).await?;
+    shared.registry.becomes(&["Ready=True/Available"]).await?;
     assert_eq!(api.get("pull").await?, before, "it was touched");
 
     api.delete("pull", &DeleteParams::default()).await?;
-    shared.delivered(&foreign, SOON).await?;
+    shared.delivered(&foreign).await?;
     counts(&shared.registry, (2, 3, Some(3))).await?;
     Ok(())
 }
@@ -374,14 +374,14 @@ async fn older_registry_wins_secret_name() -> Result<()> {
     );
     ready_says(&object, &says).await?;
     counts(&object, (1, 1, Some(0))).await?;
-    let version = shared.delivered(namespace, SOON).await?.resource_version();
+    let version = shared.delivered(namespace).await?.resource_version();
     validate_now(&object, "again").await?;
     validate_now(&shared.registry, "again").await?;
-    assert_eq!(shared.delivered(namespace, SOON).await?.resource_version(), version, "they fight over it");
+    assert_eq!(shared.delivered(namespace).await?.resource_version(), version, "they fight over it");
 
     shared.registry.api().delete(&shared.name, &DeleteParams::default()).await?;
     let says = config_for(&younger.registry.host_port(), "right");
-    delivered(cluster, namespace, "pull", SOON, &says).await?;
+    delivered(cluster, namespace, "pull", &says).await?;
     counts(&object, (1, 1, Some(1))).await?;
     Ok(())
 }
@@ -419,7 +419,7 @@ async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
         });
         for namespace in &namespaces {
             let says = json!({"auths": {registry.host_port(): entry}});
-            delivered(&cluster, namespace, "pull", SOON, &says).await?;
+            delivered(&cluster, namespace, "pull", &says).await?;
             assert_eq!(own(&cluster, namespace).await?, ["pull"]);
         }
     }
@@ -433,18 +433,18 @@ async fn delivers_rotated_password_once_validated() -> Result<()> {
     let shared = Shared::deliver().await?;
     let (cluster, [namespace, _]) = (&shared.cluster, &shared.namespaces);
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
-    shared.registry.becomes(SOON, &["CredentialsValidated=False/Rejected"]).await?;
-    shared.gone(SOON).await?;
+    shared.registry.becomes(&["CredentialsValidated=False/Rejected"]).await?;
+    shared.gone().await?;
     counts(&shared.registry, (2, 2, Some(0))).await?;
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "right")).await?;
-    shared.delivered(namespace, SOON).await?;
+    shared.delivered(namespace).await?;
 
     // Another registry with another password at the same name: what is delivered follows.
     let next = Protected::with_password("n3xt").await?;
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "n3xt")).await?;
     apply(cluster, &system_registry(&shared.name, offered(&next, &shared.name, shared.availability())))
         .await?;
-    delivered(cluster, namespace, "pull", SOON, &config_for(&next.registry.host_port(), "n3xt")).await?;
+    delivered(cluster, namespace, "pull", &config_for(&next.registry.host_port(), "n3xt")).await?;
     Ok(())
 }
 
@@ -452,27 +452,27 @@ async fn delivers_rotated_password_once_validated() -> Result<()> {
 async fn keeps_pull_secrets_during_registry_outage() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, other] = &shared.namespaces;
-    let before = shared.delivered(namespace, SOON).await?;
+    let before = shared.delivered(namespace).await?;
     shared.protected.registry.component().stop().await?;
     validate_now(&shared.registry, "while it is down").await?;
-    shared.registry.becomes(SOON, &["Ready=True/Available"]).await?;
+    shared.registry.becomes(&["Ready=True/Available"]).await?;
     let moment = Moment::on_shared().await?;
     secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
     shared.delivered_in_time(&moment, other).await?;
     for request in ["a second time", "a third time"] {
         validate_now(&shared.registry, request).await?;
     }
-    shared.registry.becomes(SOON, &["Ready=False/ConnectionRefused"]).await?;
+    shared.registry.becomes(&["Ready=False/ConnectionRefused"]).await?;
     let fresh = shared.cluster.tenant_namespace("a", "fresh").await?;
     counts(&shared.registry, (2, 3, Some(2))).await?;
     shared.has_others(&fresh).await?;
     assert_eq!(own(&shared.cluster, &fresh).await?, ["other"], "nothing new comes while it is down");
-    let after = shared.delivered(namespace, SOON).await?;
+    let after = shared.delivered(namespace).await?;
     assert_eq!(after.resource_version(), before.resource_version());
 
     shared.protected.registry.component().start().await?;
     validate_now(&shared.registry, "when it is back").await?;
-    shared.delivered(&fresh, SOON).await?;
+    shared.delivered(&fresh).await?;
     Ok(())
 }
 
@@ -485,14 +485,14 @@ async fn delivers_only_credentials_that_are_needed() -> Result<()> {
         "availability": shared.availability(),
     });
     apply(&shared.cluster, &system_registry(&shared.name, unprovable)).await?;
-    shared.registry.becomes(SOON, &["CredentialsValidated=Unknown/Unprovable"]).await?;
-    shared.gone(SOON).await?;
+    shared.registry.becomes(&["CredentialsValidated=Unknown/Unprovable"]).await?;
+    shared.gone().await?;
 
     shared.apply(shared.availability()).await?;
-    shared.delivered(&shared.namespaces[0], SOON).await?;
+    shared.delivered(&shared.namespaces[0]).await?;
     shared.registry.change(json!({"spec": {"endpoint": open.url(), "auth": null}})).await?;
-    shared.registry.becomes(SOON, &["CredentialsValidated=True/AnonymousAccess"]).await?;
-    shared.gone(SOON).await?;
+    shared.registry.becomes(&["CredentialsValidated=True/AnonymousAccess"]).await?;
+    shared.gone().await?;
     counts(&shared.registry, (2, 2, Some(0))).await?;
     Ok(())
 }
@@ -502,17 +502,17 @@ async fn renames_and_removes_pull_secrets() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, _] = &shared.namespaces;
     shared.registry.change(json!({"spec": {"availability": {"pullSecret": {"name": "renamed"}}}})).await?;
-    delivered(&shared.cluster, namespace, "renamed", SOON, &shared.says()).await?;
-    shared.gone(SOON).await?;
+    delivered(&shared.cluster, namespace, "renamed", &shared.says()).await?;
+    shared.gone().await?;
     shared.registry.change(json!({"spec": {"availability": {"pullSecret": null}}})).await?;
-    absent(&shared.cluster, namespace, "renamed", SOON).await?;
+    absent(&shared.cluster, namespace, "renamed").await?;
     counts(&shared.registry, (2, 2, None)).await?;
     let unguarded = || async {
         let finalizers = shared.registry.get().await?.metadata.finalizers;
         ensure!(finalizers.is_none(), "finalizers {finalizers:?}");
         Ok(())
     };
-    Ok(eventually(SOON, "the finalizer goes with the last Secret", unguarded).await?)
+    Ok(eventually("the finalizer goes with the last Secret", unguarded).await?)
 }
 
 #[tokio::test]
@@ -520,9 +520,9 @@ async fn removes_secret_of_tenant_no_longer_named() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [first, second] = &shared.namespaces;
     shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("b")]}}})).await?;
-    absent(&shared.cluster, first, "pull", SOON).await?;
+    absent(&shared.cluster, first, "pull").await?;
     counts(&shared.registry, (1, 1, Some(1))).await?;
-    shared.delivered(second, SOON).await?;
+    shared.delivered(second).await?;
     Ok(())
 }
 
@@ -533,9 +533,9 @@ async fn suspended_registry_keeps_existing_secrets_only() -> Result<()> {
     shared.registry.change(json!({"spec": {"suspend": true}})).await?;
     // Secrets that it no longer requests are removed anyway, which shows that the operator has observed the change.
     shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("a")]}}})).await?;
-    absent(cluster, other, "pull", SOON).await?;
+    absent(cluster, other, "pull").await?;
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
-    shared.delivered(namespace, SOON).await?;
+    shared.delivered(namespace).await?;
     let fresh = cluster.tenant_namespace("a", "fresh").await?;
     shared.has_others(&fresh).await?;
     assert_eq!(own(cluster, &fresh).await?, ["other"], "nothing new comes of a suspended registry");
@@ -543,7 +543,7 @@ async fn suspended_registry_keeps_existing_secrets_only() -> Result<()> {
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "right")).await?;
     assert_eq!(own(cluster, &fresh).await?, ["other"]);
     shared.registry.change(json!({"spec": {"suspend": false}})).await?;
-    shared.delivered(&fresh, SOON).await?;
+    shared.delivered(&fresh).await?;
     Ok(())
 }
 
@@ -576,10 +576,10 @@ async fn delivers_and_repairs_without_http_2() -> Result<()> {
     let spec = offered(&protected, &name, json!({"pullSecret": {"name": "pull"}}));
     apply(&cluster, &system_registry(&name, spec)).await?;
     let says = config_for(&protected.registry.host_port(), "right");
-    delivered(&cluster, &namespace, "pull", SOON, &says).await.with_context(|| operator.log())?;
+    delivered(&cluster, &namespace, "pull", &says).await.with_context(|| operator.log())?;
     let spoilt = Patch::Merge(json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode("{}")}}));
     secrets(&cluster, &namespace).patch("pull", &PatchParams::default(), &spoilt).await?;
-    delivered(&cluster, &namespace, "pull", SOON, &says).await.with_context(|| operator.log())?;
+    delivered(&cluster, &namespace, "pull", &says).await.with_context(|| operator.log())?;
     Ok(())
 }
 
@@ -596,11 +596,11 @@ async fn stops_delivery_when_hosts_no_longer_match() -> Result<()> {
         }
     };
     restrict(json!("elsewhere.example.org")).await?;
-    shared.registry.becomes(SOON, &["ResolvedRefs=False/SecretInvalid"]).await?;
-    shared.gone(SOON).await?;
+    shared.registry.becomes(&["ResolvedRefs=False/SecretInvalid"]).await?;
+    shared.gone().await?;
     restrict(json!(shared.protected.registry.host_port())).await?;
     for namespace in &shared.namespaces {
-        shared.delivered(namespace, SOON).await?;
+        shared.delivered(namespace).await?;
     }
     Ok(())
 }

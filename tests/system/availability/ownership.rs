@@ -1,7 +1,5 @@
 //! Ownership of Secrets: which ones the operator may change and delete. Copies, backups, name conflicts between scopes, other writers.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::StreamExt as _;
@@ -15,8 +13,7 @@ use registry_testbed::eventually;
 use serde_json::{Value, json};
 
 use super::secrets::{
-    SOON, SecretWrite, absent, config_for, counts, delivered, label, offered, ready_says, secrets,
-    written_in_time,
+    SecretWrite, absent, config_for, counts, delivered, label, offered, ready_says, secrets, written_in_time,
 };
 use crate::{
     harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE},
@@ -41,7 +38,7 @@ impl Delivered {
         let spec = offered(&protected, "login", json!({"pullSecret": {"name": "pull"}}));
         apply(&cluster, &tenant_registry(&namespace, "packs", spec)).await?;
         let says = config_for(&protected.registry.host_port(), "right");
-        let secret = delivered(&cluster, &namespace, "pull", SOON, &says).await?;
+        let secret = delivered(&cluster, &namespace, "pull", &says).await?;
         Ok(Self { cluster, protected, namespace, secret })
     }
 
@@ -62,7 +59,7 @@ impl Delivered {
     async fn repaired(&self) -> Result<()> {
         let moment = Moment::on_shared().await?;
         secrets(&self.cluster, &self.namespace).delete("pull", &DeleteParams::default()).await?;
-        delivered(&self.cluster, &self.namespace, "pull", SOON, &self.says()).await?;
+        delivered(&self.cluster, &self.namespace, "pull", &self.says()).await?;
         written_in_time(&moment, SecretWrite::Write, &self.namespace, "pull").await
     }
 }
@@ -91,8 +88,8 @@ async fn keeps_copies_of_a_pull_secret() -> Result<()> {
 
     delivered.repaired().await?;
     delete(&cluster.tenant(namespace, "packs")).await?;
-    cluster.tenant(namespace, "packs").is_gone(SOON).await?;
-    absent(cluster, namespace, "pull", SOON).await?;
+    cluster.tenant(namespace, "packs").is_gone().await?;
+    absent(cluster, namespace, "pull").await?;
     label(cluster, namespace, None).await?;
     label(cluster, namespace, Some(&cluster.unique("a"))).await?;
     for name in names {
@@ -147,7 +144,7 @@ async fn keeps_restored_secret_until_replaced() -> Result<()> {
     let spec = offered(&protected, "login", json!({"pullSecret": {"name": "pull"}}));
     apply(&cluster, &tenant_registry(&namespace, "packs", spec)).await?;
     let registry = cluster.tenant(&namespace, "packs");
-    registry.becomes(SOON, &["Ready=False/ConnectionRefused"]).await?;
+    registry.becomes(&["Ready=False/ConnectionRefused"]).await?;
     let before = restored(&cluster, &namespace, &format!("TenantRegistry/{namespace}/packs")).await?;
     counts(&registry, (1, 1, Some(1))).await?;
     let now = secrets(&cluster, &namespace).get("pull").await?;
@@ -156,7 +153,7 @@ async fn keeps_restored_secret_until_replaced() -> Result<()> {
     protected.registry.component().start().await?;
     crate::objects::validate_now(&registry, "when it is back").await?;
     let says = config_for(&protected.registry.host_port(), "right");
-    let after = delivered(&cluster, &namespace, "pull", SOON, &says).await?;
+    let after = delivered(&cluster, &namespace, "pull", &says).await?;
     assert_eq!(after.uid(), before.uid(), "it was taken over in place");
     assert_eq!(after.labels().get(REGISTRY_UID_LABEL).cloned(), registry.get().await?.metadata.uid);
     Ok(())
@@ -172,7 +169,7 @@ async fn system_scope_wins_name_once_it_has_content() -> Result<()> {
     let availability = json!({"tenants": [cluster.unique("a")], "pullSecret": {"name": "pull"}});
     apply(cluster, &system_registry(&name, offered(&younger, &name, availability))).await?;
     let system = cluster.system(&name);
-    system.becomes(SOON, &["Ready=False/ConnectionRefused"]).await?;
+    system.becomes(&["Ready=False/ConnectionRefused"]).await?;
     counts(&system, (1, 1, Some(0))).await?;
     // As long as there is nothing to take its place, the tenant's is kept and repaired.
     older.repaired().await?;
@@ -180,7 +177,7 @@ async fn system_scope_wins_name_once_it_has_content() -> Result<()> {
     younger.registry.component().start().await?;
     crate::objects::validate_now(&system, "when it is back").await?;
     let says = config_for(&younger.registry.host_port(), "right");
-    let taken = delivered(cluster, namespace, "pull", SOON, &says).await?;
+    let taken = delivered(cluster, namespace, "pull", &says).await?;
     let tenant = cluster.tenant(namespace, "packs");
     let message = format!(
         "pull Secret pull not created in namespace {namespace}: SystemRegistry {name} has the same \
@@ -190,7 +187,7 @@ async fn system_scope_wins_name_once_it_has_content() -> Result<()> {
     counts(&tenant, (1, 1, Some(0))).await?;
     counts(&system, (1, 1, Some(1))).await?;
     crate::objects::validate_now(&tenant, "again").await?;
-    let after = delivered(cluster, namespace, "pull", SOON, &says).await?;
+    let after = delivered(cluster, namespace, "pull", &says).await?;
     assert_eq!(after.resource_version(), taken.resource_version(), "they fight over it");
     Ok(())
 }
@@ -234,10 +231,10 @@ async fn backs_off_when_a_tool_resets_the_label() -> Result<()> {
         let (began, before) = (tokio::time::Instant::now(), written()?);
         ensure!(before <= 14, "{before} writes before it was told");
         let another = || async { (written()? > before).then_some(()).context("no more writes yet") };
-        eventually(Duration::from_mins(1), "it is repaired all the same", another).await?;
+        eventually("it is repaired all the same", another).await?;
         let most = began.elapsed().as_secs() / 15 + 1;
         ensure!((written()? - before) as u64 <= most, "{} writes, not {most}", written()? - before);
-        registry.becomes(SOON, &["Ready=True/Available"]).await?;
+        registry.becomes(&["Ready=True/Available"]).await?;
         Ok(())
     };
     tokio::select! {

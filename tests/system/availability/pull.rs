@@ -11,7 +11,7 @@ use registry_testbed::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::secrets::{SOON, config_for, delivered, offered};
+use super::secrets::{config_for, delivered, offered};
 use crate::{
     harness::{self, SYSTEM_NAMESPACE},
     objects::{Protected, apply, login, system_registry, tenant_registry},
@@ -42,7 +42,7 @@ async fn pulls_artifact_only_with_the_pull_secret() -> Result<()> {
     for (namespace, secret) in
         [(&namespaces[0], "system-pull"), (&namespaces[1], "system-pull"), (&namespaces[1], "tenant-pull")]
     {
-        let secret = delivered(&cluster, namespace, secret, SOON, &says).await?;
+        let secret = delivered(&cluster, namespace, secret, &says).await?;
         let pulled = pull(&protected, Some(&bytes(&secret))).await?;
         assert_eq!(pulled, Ok(digest.clone()));
     }

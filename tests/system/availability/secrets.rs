@@ -1,7 +1,5 @@
 //! Helpers for tests of pull Secrets: Secrets as a tenant sees them. Has no assertions of its own.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -17,7 +15,7 @@ use registry_api::{
 use registry_testbed::{AuditEvent, eventually};
 use serde_json::{Value, json};
 
-pub use crate::fixtures::{PROMISED, SOON};
+pub use crate::fixtures::PROMISED;
 use crate::{
     harness::{Cluster, RegistryHandle},
     moment::Moment,
@@ -49,13 +47,7 @@ pub fn offered(protected: &Protected, login: &str, availability: Value) -> Value
 }
 
 /// Waits until the Secret exists with that content; returns it.
-pub async fn delivered(
-    cluster: &Cluster,
-    namespace: &str,
-    name: &str,
-    within: Duration,
-    says: &Value,
-) -> Result<Secret> {
+pub async fn delivered(cluster: &Cluster, namespace: &str, name: &str, says: &Value) -> Result<Secret> {
     let api = secrets(cluster, namespace);
     let look = || async {
         let secret = api.get_opt(name).await?.context("it is not there")?;
@@ -63,7 +55,7 @@ pub async fn delivered(
         ensure!(found == *says, "it says {found}");
         Ok::<_, anyhow::Error>(secret)
     };
-    Ok(eventually(within, format!("Secret {namespace}/{name} is delivered"), look).await?)
+    Ok(eventually(format!("Secret {namespace}/{name} is delivered"), look).await?)
 }
 
 /// Checks that the operator wrote the Secret, or deleted it, as soon as is promised since that moment.
@@ -88,13 +80,13 @@ pub enum SecretWrite {
 }
 
 /// Waits until there is no Secret of that name.
-pub async fn absent(cluster: &Cluster, namespace: &str, name: &str, within: Duration) -> Result<()> {
+pub async fn absent(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     let api = secrets(cluster, namespace);
     let look = || async {
         ensure!(api.get_opt(name).await?.is_none(), "it is there");
         Ok(())
     };
-    Ok(eventually(within, format!("Secret {namespace}/{name} is gone"), look).await?)
+    Ok(eventually(format!("Secret {namespace}/{name} is gone"), look).await?)
 }
 
 /// The names of managed Secrets in a namespace.
@@ -116,7 +108,7 @@ pub async fn counts<S: Scope>(
         ensure!(found.as_ref() == Some(&expected), "it says {found:?}");
         Ok::<_, anyhow::Error>(object)
     };
-    Ok(eventually(SOON, format!("{} counts {expected:?}", subject.name()), look).await?)
+    Ok(eventually(format!("{} counts {expected:?}", subject.name()), look).await?)
 }
 
 /// Waits until the message of Ready holds that.
@@ -128,7 +120,7 @@ pub async fn ready_says<S: Scope>(subject: &RegistryHandle<S>, part: &str) -> Re
         ensure!(message.contains(part), "it says {message:?}");
         Ok(())
     };
-    Ok(eventually(SOON, format!("Ready of {} says {part:?}", subject.name()), look).await?)
+    Ok(eventually(format!("Ready of {} says {part:?}", subject.name()), look).await?)
 }
 
 /// Sets or removes the tenant label of a namespace.
@@ -140,7 +132,7 @@ pub async fn label(cluster: &Cluster, namespace: &str, tenant: Option<&str>) -> 
 }
 
 /// Deletes a namespace, and waits until it is gone.
-pub async fn close(cluster: &Cluster, namespace: &str, within: Duration) -> Result<()> {
+pub async fn close(cluster: &Cluster, namespace: &str) -> Result<()> {
     let api: Api<Namespace> = Api::all(cluster.client());
     api.delete(namespace, &DeleteParams::default()).await?;
     let look = || async {
@@ -148,5 +140,5 @@ pub async fn close(cluster: &Cluster, namespace: &str, within: Duration) -> Resu
         ensure!(found.is_none(), "{:?}", found.and_then(|namespace| namespace.status));
         Ok(())
     };
-    Ok(eventually(within, format!("namespace {namespace} is gone"), look).await?)
+    Ok(eventually(format!("namespace {namespace} is gone"), look).await?)
 }

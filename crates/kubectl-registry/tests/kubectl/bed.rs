@@ -29,8 +29,6 @@ use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kubectl-registry");
 /// The namespace of SystemRegistries' Secrets.
 pub const SYSTEM_NAMESPACE: &str = "registry-system";
-/// Deadline for a result on a machine that is busy with other tests.
-pub const SOON: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The result of a program.
@@ -279,7 +277,7 @@ impl Cluster {
                 conditions.iter().map(|one| format!("{}={}/{}", one.type_, one.status, one.reason)).collect();
             if said.iter().any(|one| one == expected) { Ok(found) } else { bail!("{said:?}") }
         };
-        Ok(eventually(SOON, format!("{name} is {expected}"), look).await?)
+        Ok(eventually(format!("{name} is {expected}"), look).await?)
     }
 
     /// Returns the API of SystemRegistries.

@@ -10,7 +10,7 @@ use registry_testbed::eventually;
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Cluster, Desk, Installation, Run, SOON, SYSTEM_NAMESPACE},
+    bed::{Cluster, Desk, Installation, Run, SYSTEM_NAMESPACE},
     registries::{PASSWORD, Protected, anonymous, login, system, tenant},
 };
 
@@ -142,7 +142,7 @@ async fn namespace_member_sees_its_own_registries() -> Result<()> {
         let run = desk.run(&["list", "-n", &namespace]).await?;
         if row(&run.stdout, "tenant", "charts").is_some() { Ok(run) } else { bail!("{run:#?}") }
     };
-    let run = eventually(SOON, "the member's own registry is listed", look).await?;
+    let run = eventually("the member's own registry is listed", look).await?;
     assert_eq!(run.code, 0, "{run:#?}");
     assert!(!run.stdout.contains(&sibling), "{run:#?}");
     assert!(run.stderr.contains(&format!("TenantRegistries of {namespace} alone are shown")), "{run:#?}");
@@ -203,7 +203,7 @@ pub async fn told(cluster: &Cluster, namespace: &str, name: &str, reason: &str) 
         let found = events.list(&about).await?.items;
         if found.iter().any(|event| event.reason.as_deref() == Some(reason)) { Ok(()) } else { bail!("none") }
     };
-    Ok(eventually(SOON, format!("an event {reason} of {name}"), look).await?)
+    Ok(eventually(format!("an event {reason} of {name}"), look).await?)
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::{
-    bed::{Desk, Installation, PROGRAM, Run, SOON, finished},
+    bed::{Desk, Installation, PROGRAM, Run, finished},
     cluster::row,
     registries::{PASSWORD, Protected, login, system, tenant},
 };
@@ -56,7 +56,7 @@ impl Kubectl {
             let is_offered = |name: &&str| offered.stdout.lines().any(|line| line == *name);
             if expected.iter().all(is_offered) { Ok(()) } else { bail!("{offered:#?}") }
         };
-        Ok(eventually(SOON, format!("{expected:?} are offered"), look).await?)
+        Ok(eventually(format!("{expected:?} are offered"), look).await?)
     }
 }
 

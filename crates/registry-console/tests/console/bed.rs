@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -27,6 +27,7 @@ use registry_testbed::{
     manifests::{self, Placeholders},
     tools,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::TcpStream,
@@ -46,6 +47,8 @@ pub const PASSWORD: &str = "never-to-be-seen-4f9a61c0";
 pub const DRAFT: &str = "a-draft-of-the-tests_0123456789-0123456789_";
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a console goes on when it is told to end. Below the 5 seconds that it waits for a Confirm.
+const AT_ONCE: Duration = Duration::from_secs(4);
 /// Logs each request with its content, except for that of Secrets, which hold passwords by right.
 const AUDIT_POLICY: &str = "
 apiVersion: audit.k8s.io/v1
@@ -129,7 +132,7 @@ impl Cluster {
                 other => Err(format!("{other:?}")),
             }
         };
-        eventually(PATIENCE, "the policy is in force", look).await?;
+        eventually("the policy is in force", look).await?;
         Ok(())
     }
 
@@ -221,7 +224,7 @@ pub async fn start(options: ControlPlaneOptions) -> Result<ControlPlane> {
         Api::<SystemRegistry>::all(client.clone()).list(&ListParams::default()).await?;
         Api::<TenantRegistry>::all(client.clone()).list(&ListParams::default()).await.map(drop)
     };
-    eventually(PATIENCE, "the registries are served", served).await?;
+    eventually("the registries are served", served).await?;
     Ok(control_plane)
 }
 
@@ -319,6 +322,14 @@ impl Browser {
     /// What the console has printed.
     pub fn output(&self) -> String {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends the console a signal, and returns how it ends, which it has to do at once.
+    pub async fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+        let process = self.process().and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(process.context("it has ended before")?, signal)?;
+        let ended = tokio::time::timeout(AT_ONCE, self.console.wait()).await;
+        Ok(ended.with_context(|| format!("it goes on after {signal:?}"))??)
     }
 
     /// The console's process.

@@ -1,7 +1,5 @@
 //! The console in the cluster: who gets in with which token, what is refused, and what tenants can reach.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use http::{HeaderName, Method, header};
 use registry_testbed::eventually;
@@ -14,7 +12,6 @@ use crate::{
 
 const BASIC: &str = "/system/add/basic";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const REVOKED: Duration = Duration::from_mins(1);
 
 fn form<'a>(name: &'a str, endpoint: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
@@ -175,7 +172,7 @@ async fn revoked_token_is_401_on_every_route() -> Result<()> {
 
     account.delete(&cluster).await?;
     // The API server itself remembers for some seconds that a token was valid.
-    eventually(REVOKED, "the token is refused", || async {
+    eventually("the token is refused", || async {
         let page = proxied.get(BASIC).await.map_err(|error| error.to_string())?;
         if page.status == 401 { Ok(()) } else { Err(format!("{page:?}")) }
     })
@@ -298,7 +295,7 @@ async fn renewed_certificate_is_served_without_a_restart() -> Result<()> {
     let before = presented(&console).await?;
     let renewed = CertificateDer::from_pem_slice(console.renew()?.as_bytes())?.to_vec();
     assert_ne!(before, renewed);
-    eventually(Duration::from_mins(1), "the renewed certificate", || async {
+    eventually("the renewed certificate", || async {
         let now = presented(&console).await.map_err(|error| error.to_string())?;
         if now == renewed { Ok(()) } else { Err("the one before".to_owned()) }
     })
@@ -357,7 +354,7 @@ async fn second_validation_of_a_session_waits_for_the_first() -> Result<()> {
     let other = console.signed_in(&admin.token).await?;
     let fields = form("packs-x", &url);
     let second = async {
-        eventually(Duration::from_mins(1), "the first validation", || async {
+        eventually("the first validation", || async {
             if silent.was_reached() { Ok(()) } else { Err("nobody has connected") }
         })
         .await?;
@@ -410,7 +407,7 @@ async fn nothing_is_sent_for_tenants_without_addresses() -> Result<()> {
     let (canary, why) = (Canary::start()?, "the console may not list servicecidrs.networking.k8s.io");
     let url = canary.url()?;
     // Until the API server has refused the console's account, the page says that the addresses were not read yet.
-    eventually(Duration::from_mins(1), "the reason", || async {
+    eventually("the reason", || async {
         let page = as_tenant(&cluster, &console, &url).await.map_err(|error| error.to_string())?;
         if page.has(why) { Ok(()) } else { Err(format!("{page:?}")) }
     })

@@ -100,8 +100,19 @@ impl ClusterConsole {
         Self::with(Path::new(PROGRAM), cluster, account, more).await
     }
 
+    /// Starts one that reaches the API server by another URL.
+    pub async fn by_way_of(cluster: &Cluster, url: &str) -> Result<Self> {
+        Self::allow_account(cluster).await?;
+        let (ca, token) = (cluster.control_plane().ca(), cluster.account_token("console-account").await?);
+        let kubeconfig = cluster.control_plane().kubeconfig_with_token(url, ca.certificate_pem(), &token)?;
+        Self::of_kubeconfig(Path::new(PROGRAM), &kubeconfig, &[]).await
+    }
+
     async fn with(program: &Path, cluster: &Cluster, account: &str, more: &[&str]) -> Result<Self> {
-        let kubeconfig = cluster.account_kubeconfig(account).await?;
+        Self::of_kubeconfig(program, &cluster.account_kubeconfig(account).await?, more).await
+    }
+
+    async fn of_kubeconfig(program: &Path, kubeconfig: &Path, more: &[&str]) -> Result<Self> {
         let (port, metrics, ca) = (Port::reserve()?, Port::reserve()?, TestCa::new("console's authority")?);
         let files = tempfile::tempdir()?;
         let origin = format!("https://127.0.0.1:{}", port.number());
@@ -156,7 +167,7 @@ impl ClusterConsole {
 
     /// Waits until the console knows the cluster's addresses.
     pub async fn knows_addresses(&self) -> Result<()> {
-        registry_testbed::eventually(PATIENCE, "the cluster's addresses", || async {
+        registry_testbed::eventually("the cluster's addresses", || async {
             let page = self.numbers("/metrics").await.map_err(|error| error.to_string())?;
             if page.has("registry_console_cluster_addresses_known 1") { Ok(()) } else { Err(page.text) }
         })

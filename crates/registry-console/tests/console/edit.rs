@@ -13,7 +13,7 @@ use registry_testbed::eventually;
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Browser, Cluster, PASSWORD, PATIENCE, Page, Protected, SYSTEM_NAMESPACE, USER, with},
+    bed::{Browser, Cluster, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER, with},
     counter::ConnectionCounter,
 };
 
@@ -407,7 +407,7 @@ impl TenantsRegistry {
             ensure!(format!("{refusal:?}").contains(words), "{refusal:?}");
             Ok(())
         };
-        eventually(PATIENCE, words, look).await?;
+        eventually(words, look).await?;
         for changes in [&[][..], &[("content_type", "Helm")], &[("content_type", "")]] {
             let (page, connections) = self.validate(changes).await?;
             ensure!((page.status, connections) == (422, 0), "{connections}: {changes:?} {page:#?}");

@@ -1,6 +1,6 @@
 //! What comes by itself: the layers of a validation as they are known, and the changes of a tenant's registries.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use kube::api::{Patch, PatchParams};
@@ -15,7 +15,7 @@ use tokio::{
 use crate::bed::{Browser, Cluster, PASSWORD, Page, USER};
 
 /// A registry that asks for a password, and says nothing to it until it is told to.
-async fn stalling_registry(go_on: Arc<Semaphore>) -> Result<String> {
+pub async fn stalling_registry(go_on: Arc<Semaphore>) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move {
@@ -50,7 +50,7 @@ async fn answer(connection: TcpStream, go_on: &Semaphore) -> Result<()> {
 }
 
 /// Reads on until these words have come.
-async fn read_until(answer: &mut TcpStream, text: &mut String, words: &str) -> Result<()> {
+pub async fn read_until(answer: &mut TcpStream, text: &mut String, words: &str) -> Result<()> {
     while !text.contains(words) {
         let mut bytes = vec![0; 4096];
         let count = answer.read(&mut bytes).await?;
@@ -88,7 +88,8 @@ async fn layers_come_while_the_registry_hangs() -> Result<()> {
     Ok(())
 }
 
-fn attribute<'a>(page: &'a Page, name: &str) -> Result<&'a str> {
+/// The value of the first attribute of that name.
+pub fn attribute<'a>(page: &'a Page, name: &str) -> Result<&'a str> {
     let start = format!("{name}=\"");
     page.text
         .split(&start)
@@ -164,7 +165,7 @@ async fn tenants_form_says_what_the_policy_forbids() -> Result<()> {
             && page.has("spec.endpoint with http:// is not allowed for tenants");
         if has_all { Ok(()) } else { Err(format!("{page:#?}")) }
     };
-    eventually(Duration::from_mins(1), "the form says it", says).await?;
+    eventually("the form says it", says).await?;
     let system = cluster.administrator().await?.get("/system/add/basic").await?;
     assert!(!system.has(" disabled") && !system.has("not allowed for tenants"), "{system:#?}");
     Ok(())

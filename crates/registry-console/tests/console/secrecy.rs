@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    bed::{self, Browser, Cluster, DRAFT, PATIENCE, Page, Protected, SYSTEM_NAMESPACE, USER},
+    bed::{self, Browser, Cluster, DRAFT, Page, Protected, SYSTEM_NAMESPACE, USER},
     cluster_bed::{Account, ClusterConsole},
 };
 
@@ -124,7 +124,7 @@ async fn afternoon() -> Result<Traces> {
         ensure!(page.has("href=\"/system/add/basic\""), "{page:#?}");
         anyhow::Ok(())
     };
-    eventually(PATIENCE, "the roles are in force", may).await?;
+    eventually("the roles are in force", may).await?;
     let (log, url, ca) =
         (control_plane.audit()?, protected.registry.url(), protected.ca.certificate_pem().to_owned());
     let (mark, mut shown) = (log.mark(), Shown::default());
@@ -170,7 +170,7 @@ async fn afternoon() -> Result<Traces> {
         ensure!(requests.iter().any(|event| is_last(&event)), "the detail page is not in the log");
         Ok(requests)
     };
-    let requests = eventually(PATIENCE, "the audit log is written", done).await?;
+    let requests = eventually("the audit log is written", done).await?;
     shown.0.extend([ann.output(), ben.output(), control_plane.api_server().log()]);
     let in_cluster = in_cluster(&cluster, &log).await?;
     Ok(Traces {
@@ -201,7 +201,7 @@ async fn in_cluster(cluster: &Cluster, log: &AuditLog) -> Result<(Vec<AuditEvent
         ensure!(requests.iter().any(is_last), "the detail page is not in the log");
         Ok(requests)
     };
-    let requests = eventually(PATIENCE, "the audit log is written", done).await?;
+    let requests = eventually("the audit log is written", done).await?;
     Ok((requests, user))
 }
 

@@ -160,7 +160,7 @@ impl Case<'_> {
             ensure!(layers(&written) == shown, "operator: {:#?}\nconsole: {shown:#?}", layers(&written));
             anyhow::Ok(())
         };
-        eventually(PATIENCE, format!("{}: the operator says the same", self.name), operators).await?;
+        eventually(format!("{}: the operator says the same", self.name), operators).await?;
         Ok(())
     }
 

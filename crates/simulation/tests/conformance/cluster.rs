@@ -1,6 +1,6 @@
 //! The two API servers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use http::Request;
@@ -10,9 +10,6 @@ use registry_api::{GROUP, crd, spec::VERSION};
 use registry_simulation::api_server::{ApiServer, PolicyRefusal, SUPERUSER};
 use registry_testbed::{ControlPlane, ControlPlaneOptions, eventually, manifests};
 use tokio::sync::OnceCell;
-
-/// How long something may take that happens by itself.
-pub const SOON: Duration = Duration::from_secs(30);
 
 /// An API server with the definitions of the registries.
 #[derive(Clone)]
@@ -108,7 +105,7 @@ async fn install(client: &Client) -> Result<()> {
             let request = Request::get(format!("/apis/{GROUP}/{VERSION}/{plural}")).body(Vec::new())?;
             client.request_text(request).await.map_err(anyhow::Error::from)
         };
-        eventually(SOON, format!("{plural} are served"), look).await?;
+        eventually(format!("{plural} are served"), look).await?;
     }
     Ok(())
 }

@@ -10,11 +10,7 @@ use kube::Client;
 use registry_testbed::eventually;
 use serde_json::{Value, json};
 
-use crate::{
-    call::Call,
-    cluster::{Cluster, SOON},
-    normal::Transcript,
-};
+use crate::{call::Call, cluster::Cluster, normal::Transcript};
 
 /// How long an event may take on a slow machine.
 const EVENT: Duration = Duration::from_mins(1);
@@ -95,7 +91,7 @@ impl Side {
             ensure!(answer.code == code, "{} {}", answer.code, answer.body);
             Ok(answer)
         };
-        let answer = eventually(SOON, format!("{} {} with {code}", call.method, call.path), look).await?;
+        let answer = eventually(format!("{} {} with {code}", call.method, call.path), look).await?;
         self.transcript.add(&call, &answer);
         Ok(answer)
     }
@@ -114,7 +110,7 @@ impl Side {
             ensure!(is_wanted(&answer), "{} {}", answer.code, answer.body);
             Ok(())
         };
-        Ok(eventually(SOON, format!("{} {}", call.method, call.path), look).await?)
+        Ok(eventually(format!("{} {}", call.method, call.path), look).await?)
     }
 
     /// Notes what a scenario picked from an answer.

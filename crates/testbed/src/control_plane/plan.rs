@@ -14,7 +14,7 @@ use crate::process::{ProcessSpec, Scratch};
 use crate::tools::{Tool, ToolPaths};
 
 /// How long a server may take to be ready, on a machine that is busy with other tests.
-pub(super) const READY: Duration = Duration::from_mins(5);
+const READY: Duration = Duration::from_mins(5);
 /// How long a server may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
 

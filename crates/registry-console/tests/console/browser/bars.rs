@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry};
 use serde_json::json;
 
@@ -39,29 +39,34 @@ async fn first_visit_is_small_and_stays_here() -> Result<()> {
 
 #[tokio::test]
 async fn change_comes_to_the_page_by_itself() -> Result<()> {
-    changes_come(Duration::from_mins(1)).await
+    changes_come().await.map(drop)
 }
 
 /// The promise in seconds, which only a machine that does nothing else can keep.
 #[tokio::test]
 #[ignore = "measures a time: `make bench`"]
 async fn change_is_on_the_page_within_a_second() -> Result<()> {
-    changes_come(Duration::from_secs(1)).await
+    let longest = changes_come().await?;
+    ensure!(longest <= Duration::from_secs(1), "a change was on the page after {longest:?} only");
+    Ok(())
 }
 
-async fn changes_come(within: Duration) -> Result<()> {
+/// Makes three changes, and waits for each on the page. Returns the longest time that one took.
+async fn changes_come() -> Result<Duration> {
     let cluster = Cluster::own().await?;
     let console = cluster.console(None, &[]).await?;
-    let Some(visitor) = Visitor::arrive(console, Way::Dark).await? else { return Ok(()) };
+    let Some(visitor) = Visitor::arrive(console, Way::Dark).await? else { return Ok(Duration::ZERO) };
     visitor.open("/system/registries").await?;
     visitor.sees("No registries yet").await?;
+    let mut longest = Duration::ZERO;
     for (path, number) in ["first", "second", "third"].into_iter().zip(1..) {
         let changed = Instant::now();
         cluster.apply(&registry("packs", path)).await?;
-        visitor.sees_within(within, path).await?;
+        visitor.sees(path).await?;
+        longest = longest.max(changed.elapsed());
         say_seconds(&format!("change {number} is on the page after"), changed)?;
     }
-    Ok(())
+    Ok(longest)
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The states of pages that the steps don't pass: each by axe-core, in both color schemes, wide and narrow. And the pictures of the docs.
 
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -224,6 +224,6 @@ async fn pictures() -> Result<()> {
         anyhow::ensure!(page.contains("sts:ExternalId"), "{page}");
         Ok(())
     };
-    eventually(Duration::from_mins(1), "the trust policy has the External ID", generated).await?;
+    eventually("the trust policy has the External ID", generated).await?;
     keep(&visitor, "ecr", 1280).await
 }

@@ -3,18 +3,23 @@
 
 use std::fmt::Debug;
 
-use anyhow::Result;
-use kube::Api;
-use registry_api::TenantRegistry;
-use registry_testbed::{LeafOptions, Moto, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry};
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use registry_api::{TENANT_POLICY, TenantRegistry, spec::Auth};
+use registry_testbed::Moto;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::{
     states::{FINE, validated},
     visitor::{Visitor, Way},
 };
-use crate::bed::{Cluster, PASSWORD, Protected, USER};
+use crate::bed::{Cluster, PASSWORD, Protected, SYSTEM_NAMESPACE, USER};
 
 /// What moto's tokens hold.
 const AWS_PASSWORD: &str = "123456789012-auth-token";
@@ -24,19 +29,13 @@ async fn moto() -> Result<&'static Moto> {
     Ok(MOTO.get_or_try_init(Moto::start).await?)
 }
 
-/// A registry that takes the tokens of an emulated AWS.
-async fn ecr() -> Result<TestRegistry> {
-    let ca = TestCa::new("Amazon")?;
-    let leaf = ca.issue(&LeafOptions::server("registry"))?;
-    let tls = RegistryTls::Server { leaf, ca_pem: ca.certificate_pem().to_owned(), client_ca_pem: None };
-    let auth = RegistryAuth::htpasswd("AWS", AWS_PASSWORD);
-    Ok(TestRegistry::start(RegistryOptions { auth, tls }).await?)
+/// The variables of a console whose AWS is emulated, where it can be.
+async fn emulated_aws() -> Result<Vec<(&'static str, String)>> {
+    Ok(if Moto::is_possible() { vec![("AWS_ENDPOINT_URL_ECR", moto().await?.url())] } else { Vec::new() })
 }
 
-async fn administrator(cluster: &Cluster, way: Way) -> Result<Option<Visitor>> {
-    let aws =
-        if Moto::is_possible() { vec![("AWS_ENDPOINT_URL_ECR", moto().await?.url())] } else { Vec::new() };
-    Visitor::arrive(cluster.console(None, &aws).await?, way).await
+async fn arrives(cluster: &Cluster, member: Option<&str>, way: Way) -> Result<Option<Visitor>> {
+    Visitor::arrive(cluster.console(member, &emulated_aws().await?).await?, way).await
 }
 
 async fn goes_to_the_form(visitor: &Visitor) -> Result<()> {
@@ -98,23 +97,43 @@ where
     visitor.sees("Certificate verified").await
 }
 
+/// How a registry's certificate is accepted: tenants may not skip its verification.
+#[derive(Clone, Copy)]
+enum Certificate {
+    Skipped,
+    Trusted,
+}
+
 /// The tab ECR, from the form to the detail page.
-async fn adds_ecr(visitor: &Visitor, name: &str) -> Result<()> {
-    let registry = ecr().await?;
+async fn adds_ecr(visitor: &Visitor, way: Way, name: &str, certificate: Certificate) -> Result<()> {
+    let protected = Protected::with("AWS", AWS_PASSWORD, "Amazon").await?;
     visitor.choose("ECR").await?;
     visitor.sees("IAM for STS").await?;
     visitor.approves("form of ECR").await?;
     visitor.fill("Name", name).await?;
-    visitor.fill("Endpoint", &registry.host_port()).await?;
+    visitor.fill("Endpoint", &protected.registry.host_port()).await?;
     visitor.fill("Access Key", "AKIAEXAMPLE").await?;
     visitor.fill("Secret access key", PASSWORD).await?;
     visitor.fill("Region", "eu-central-1").await?;
-    visitor.choose("Insecure Skip TLS Verify").await?;
+    match certificate {
+        Certificate::Skipped => visitor.choose("Insecure Skip TLS Verify").await?,
+        Certificate::Trusted => trusts(visitor, way, &protected).await?,
+    }
     visitor.choose("Validate").await?;
     visitor.sees("Credentials validated").await?;
     visitor.approves("verdict of ECR").await?;
     visitor.choose("Confirm").await?;
     visitor.sees(&format!("{name} added")).await
+}
+
+/// The access keys of that login are in a Secret of that namespace.
+async fn keys_are_in(cluster: &Cluster, namespace: &str, auth: Option<Auth>) -> Result<()> {
+    let keys = auth.and_then(|auth| auth.ecr?.credentials).context("it has no access keys")?;
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), namespace);
+    let data = secrets.get(&keys.secret_ref.name).await?.data.unwrap_or_default();
+    assert_eq!(data["AWS_ACCESS_KEY_ID"].0, b"AKIAEXAMPLE");
+    assert_eq!(data["AWS_SECRET_ACCESS_KEY"].0, PASSWORD.as_bytes());
+    Ok(())
 }
 
 async fn deletes(visitor: &Visitor, name: &str) -> Result<()> {
@@ -130,7 +149,7 @@ async fn deletes(visitor: &Visitor, name: &str) -> Result<()> {
 async fn system_scope(way: Way) -> Result<()> {
     let cluster = Cluster::shared().await?;
     let (basic, by_keys) = (Cluster::unique("basic"), Cluster::unique("by-keys"));
-    let Some(visitor) = administrator(&cluster, way).await? else { return Ok(()) };
+    let Some(visitor) = arrives(&cluster, None, way).await? else { return Ok(()) };
     visitor.approves("first page").await?;
     goes_to_the_form(&visitor).await?;
     adds_basic(&visitor, way, &basic).await?;
@@ -138,9 +157,8 @@ async fn system_scope(way: Way) -> Result<()> {
     assert!(cluster.system().get(&basic).await?.spec.auth.is_some());
     if Moto::is_possible() {
         goes_to_the_form(&visitor).await?;
-        adds_ecr(&visitor, &by_keys).await?;
-        let auth = cluster.system().get(&by_keys).await?.spec.auth.unwrap_or_default();
-        assert!(auth.ecr.is_some_and(|ecr| ecr.credentials.is_some()));
+        adds_ecr(&visitor, way, &by_keys, Certificate::Skipped).await?;
+        keys_are_in(&cluster, SYSTEM_NAMESPACE, cluster.system().get(&by_keys).await?.spec.auth).await?;
         validated(&cluster.system(), &by_keys, &FINE).await?;
         visitor.sees("Certificate verified").await?;
         deletes(&visitor, &by_keys).await?;
@@ -149,52 +167,88 @@ async fn system_scope(way: Way) -> Result<()> {
     Ok(())
 }
 
-/// A login is kept in a Secret, and the roles of registries don't include those.
-fn may_create_secrets(namespace: &str, member: &str) -> String {
+/// A login is kept in a Secret, and the roles of registries don't include those. Outside ECR, the console sends AWS's tokens only where
+/// it can read that an administrator allows it.
+fn may_sign_in(namespace: &str, member: &str) -> String {
+    let allow = |name: &str, namespace: &str, rule: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             rules: [{{apiGroups: [''], {rule}}}]\n---\n\
+             apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name}}}\n\
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
+        )
+    };
+    let policy = format!("resources: [configmaps], resourceNames: [{TENANT_POLICY}], verbs: [get]");
+    let secrets = allow(member, namespace, "resources: [secrets], verbs: [create]");
+    format!("{secrets}---\n{}", allow(member, SYSTEM_NAMESPACE, &policy))
+}
+
+/// Lists this machine among the hosts that tenants' tokens of AWS may be sent to. Nothing else changes: all endpoints stay allowed.
+async fn allow_aws_tokens_here(cluster: &Cluster) -> Result<()> {
+    let policies: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let here = Patch::Merge(json!({"data": {"allowedEndpoints": "*\n127.0.0.1\n"}}));
+    policies.patch(TENANT_POLICY, &PatchParams::default(), &here).await?;
+    Ok(())
+}
+
+/// A registry of the system scope, for everyone.
+fn for_everyone(name: &str) -> String {
     format!(
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: s, namespace: {namespace}}}\n\
-         rules: [{{apiGroups: [''], resources: [secrets], verbs: [create]}}]\n---\n\
-         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: s, namespace: {namespace}}}\n\
-         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: s}}\n\
-         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
+        "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: SystemRegistry, metadata: {{name: {name}}}, \
+         spec: {{endpoint: 'https://registry.example'}}}}"
     )
 }
 
-/// Both tabs of a tenant, whose administrator sees what is available and can't remove what is the system scope's.
-async fn tenant_scope(way: Way) -> Result<()> {
-    let cluster = Cluster::shared().await?;
-    let [tenant, namespace, member, everyones, own] =
-        ["team", "team-ns", "member", "everyones", "own"].map(Cluster::unique);
-    cluster.tenant_member(&tenant, &namespace, &member).await?;
-    cluster.apply(&may_create_secrets(&namespace, &member)).await?;
-    cluster
-        .apply(&format!(
-            "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: SystemRegistry, metadata: {{name: {everyones}}}, \
-             spec: {{endpoint: 'https://registry.example'}}}}"
-        ))
-        .await?;
-    let console = cluster.console(Some(&member), &[]).await?;
-    let Some(visitor) = Visitor::arrive(console, way).await? else { return Ok(()) };
+/// The table of a tenant, from the first page.
+async fn goes_to_the_tenant(visitor: &Visitor, tenant: &str, namespace: &str) -> Result<()> {
     visitor.choose("Tenants").await?;
     visitor.sees("What a tenant has available").await?;
     visitor.approves("tenants").await?;
-    visitor.fill("Tenant", &tenant).await?;
+    visitor.fill("Tenant", tenant).await?;
     visitor.choose("Show").await?;
     visitor.sees(&format!("Tenant {tenant}")).await?;
-    visitor.fill("Namespace", &namespace).await?;
-    visitor.choose("Filter").await?;
-    visitor.sees(&everyones).await?;
-    visitor.approves("table of a tenant").await?;
-    visitor.choose(&format!("Actions for {everyones}")).await?;
-    visitor.sees("A registry of the system scope can only be removed there").await?;
+    visitor.fill("Namespace", namespace).await?;
+    visitor.choose("Filter").await
+}
+
+/// The form of a tenant's registry, from its table, by way of both tabs.
+async fn goes_to_the_tenants_form(visitor: &Visitor) -> Result<()> {
     visitor.choose("Add New Pack Registry").await?;
     visitor.sees("Base Content Path").await?;
     visitor.choose("ECR").await?;
     visitor.sees("IAM for STS").await?;
     visitor.choose("Basic").await?;
-    visitor.sees("Username").await?;
+    visitor.sees("Username").await
+}
+
+/// Both tabs of a tenant, whose administrator sees what is available and can't remove what is the system scope's.
+async fn tenant_scope(way: Way) -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let [tenant, namespace, member, everyones, own, by_keys] =
+        ["team", "team-ns", "member", "everyones", "own", "own-by-keys"].map(Cluster::unique);
+    cluster.tenant_member(&tenant, &namespace, &member).await?;
+    cluster.apply(&may_sign_in(&namespace, &member)).await?;
+    cluster.apply(&for_everyone(&everyones)).await?;
+    allow_aws_tokens_here(&cluster).await?;
+    let Some(visitor) = arrives(&cluster, Some(&member), way).await? else { return Ok(()) };
+    goes_to_the_tenant(&visitor, &tenant, &namespace).await?;
+    visitor.sees(&everyones).await?;
+    visitor.approves("table of a tenant").await?;
+    visitor.choose(&format!("Actions for {everyones}")).await?;
+    visitor.sees("A registry of the system scope can only be removed there").await?;
+    goes_to_the_tenants_form(&visitor).await?;
     adds_basic(&visitor, way, &own).await?;
-    edits(&visitor, &Api::<TenantRegistry>::namespaced(cluster.client.clone(), &namespace), &own).await?;
+    let registries = Api::<TenantRegistry>::namespaced(cluster.client.clone(), &namespace);
+    edits(&visitor, &registries, &own).await?;
+    if Moto::is_possible() {
+        visitor.choose("Pack Registries").await?;
+        visitor.choose("Add New Pack Registry").await?;
+        adds_ecr(&visitor, way, &by_keys, Certificate::Trusted).await?;
+        keys_are_in(&cluster, &namespace, registries.get(&by_keys).await?.spec.auth).await?;
+        validated(&registries, &by_keys, &FINE).await?;
+        visitor.sees("Certificate verified").await?;
+    }
     visitor.choose("Pack Registries").await?;
     visitor.sees(&everyones).await?;
     visitor.choose(&own).await?;
@@ -204,50 +258,50 @@ async fn tenant_scope(way: Way) -> Result<()> {
 
 #[tokio::test]
 async fn system_scope_by_mouse() -> Result<()> {
-    system_scope(Way::Mouse).await
+    Box::pin(system_scope(Way::Mouse)).await
 }
 
 #[tokio::test]
 async fn system_scope_by_keyboard() -> Result<()> {
-    system_scope(Way::Keyboard).await
+    Box::pin(system_scope(Way::Keyboard)).await
 }
 
 #[tokio::test]
 async fn system_scope_without_javascript() -> Result<()> {
-    system_scope(Way::WithoutScript).await
+    Box::pin(system_scope(Way::WithoutScript)).await
 }
 
 #[tokio::test]
 async fn system_scope_at_320_pixels() -> Result<()> {
-    system_scope(Way::Narrow).await
+    Box::pin(system_scope(Way::Narrow)).await
 }
 
 #[tokio::test]
 async fn system_scope_in_the_dark() -> Result<()> {
-    system_scope(Way::Dark).await
+    Box::pin(system_scope(Way::Dark)).await
 }
 
 #[tokio::test]
 async fn tenant_scope_by_mouse() -> Result<()> {
-    tenant_scope(Way::Mouse).await
+    Box::pin(tenant_scope(Way::Mouse)).await
 }
 
 #[tokio::test]
 async fn tenant_scope_by_keyboard() -> Result<()> {
-    tenant_scope(Way::Keyboard).await
+    Box::pin(tenant_scope(Way::Keyboard)).await
 }
 
 #[tokio::test]
 async fn tenant_scope_without_javascript() -> Result<()> {
-    tenant_scope(Way::WithoutScript).await
+    Box::pin(tenant_scope(Way::WithoutScript)).await
 }
 
 #[tokio::test]
 async fn tenant_scope_at_320_pixels() -> Result<()> {
-    tenant_scope(Way::Narrow).await
+    Box::pin(tenant_scope(Way::Narrow)).await
 }
 
 #[tokio::test]
 async fn tenant_scope_in_the_dark() -> Result<()> {
-    tenant_scope(Way::Dark).await
+    Box::pin(tenant_scope(Way::Dark)).await
 }

@@ -1,10 +1,6 @@
 //! A person at Chromium, signed in to a console of their own. Everything is found by the words that the person reads, and waited for.
 
-use std::{
-    fmt::Display,
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, io::Write as _, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{Chromium, ChromiumError, WebElement, axe, eventually};
@@ -12,8 +8,6 @@ use serde_json::{Value, json};
 
 use crate::bed::Browser;
 
-/// How long anything on a page may take. Promises are shorter, and have a test of their own.
-const PATIENCE: Duration = Duration::from_mins(1);
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 /// More than the elements of any page.
@@ -55,20 +49,28 @@ pub struct Visitor {
     pub origin: String,
     way: Way,
     axe: String,
-    console: Browser,
+    /// The console, if it is to end with the person.
+    _console: Option<Browser>,
 }
 
 impl Visitor {
     /// Opens the console's URL, and so signs in. Without a browser, says so and returns nothing.
     pub async fn arrive(console: Browser, way: Way) -> Result<Option<Self>> {
+        let url = console.url.clone();
         let Some(visitor) = Self::outside(console, way).await? else { return Ok(None) };
-        visitor.chromium.open(&visitor.console.url).await?;
+        visitor.chromium.open(&url).await?;
         visitor.sees("Signed in as").await?;
         Ok(Some(visitor))
     }
 
     /// A person who has not signed in.
     pub async fn outside(console: Browser, way: Way) -> Result<Option<Self>> {
+        let visitor = Self::at(&console.origin, way).await?;
+        Ok(visitor.map(|visitor| Self { _console: Some(console), ..visitor }))
+    }
+
+    /// A person at the console in the cluster with that URL, whose certificate the browser takes whoever issued it.
+    pub async fn at(origin: &str, way: Way) -> Result<Option<Self>> {
         let chromium = match Chromium::start().await {
             Ok(chromium) => chromium,
             Err(ChromiumError::Missing(reason)) => return skipped(&reason).map(|()| None),
@@ -84,12 +86,13 @@ impl Visitor {
             }
             axe => axe?,
         };
-        let visitor = Self { chromium, origin: console.origin.clone(), way, axe, console };
+        let visitor = Self { chromium, origin: origin.to_owned(), way, axe, _console: None };
         visitor.prepare().await?;
         Ok(Some(visitor))
     }
 
     async fn prepare(&self) -> Result<()> {
+        self.chromium.devtools("Security.setIgnoreCertificateErrors", json!({"ignore": true})).await?;
         match self.way {
             Way::WithoutScript => {
                 let command = "Emulation.setScriptExecutionDisabled";
@@ -129,17 +132,12 @@ impl Visitor {
 
     /// Waits until the page has these words.
     pub async fn sees(&self, words: &str) -> Result<()> {
-        self.sees_within(PATIENCE, words).await
-    }
-
-    /// The same, with another patience.
-    pub async fn sees_within(&self, patience: Duration, words: &str) -> Result<()> {
         let look = || async {
             let page = self.reads().await?;
             ensure!(page.contains(words), "{page}");
             Ok(())
         };
-        Ok(eventually(patience, format!("the page says {words:?}"), look).await?)
+        Ok(eventually(format!("the page says {words:?}"), look).await?)
     }
 
     /// The control, button or link with these words, which a screen reader says too.
@@ -158,7 +156,7 @@ impl Visitor {
         E: Display,
         F: Future<Output = Result<T, E>>,
     {
-        let done = eventually(PATIENCE, what, act).await;
+        let done = eventually(what, act).await;
         match done {
             Ok(done) => Ok(done),
             Err(error) => Err(error).with_context(|| "the page does not let it happen")?,
@@ -253,7 +251,7 @@ impl Visitor {
         let run = "return axe.run(document, {runOnly: {type: 'tag', values: arguments[0]}, resultTypes: ['violations'], preload: false});";
         let script = format!("if (!window.axe) {{\n{}\n}}\n{run}", self.axe);
         let look = || self.chromium.run(&script, json!([RULES]));
-        let found = eventually(PATIENCE, "axe-core looks at the page", look).await?;
+        let found = eventually("axe-core looks at the page", look).await?;
         let nodes = |rule: &Value| rule["nodes"].as_array().cloned().unwrap_or_default();
         let rules = found["violations"].as_array().context("axe-core found no result")?;
         let passed = found["passes"].as_array().map_or(0, Vec::len);
