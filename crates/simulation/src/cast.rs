@@ -23,15 +23,17 @@ pub struct CastRegistry {
     pub namespace: Option<&'static str>,
     /// The number of its host at first.
     pub host: usize,
+    /// `spec.validation.interval`, in minutes.
+    pub interval: u64,
 }
 
 /// The registries.
 pub const REGISTRIES: [CastRegistry; 5] = [
-    CastRegistry { name: "system-a", namespace: None, host: 0 },
-    CastRegistry { name: "system-b", namespace: None, host: 1 },
-    CastRegistry { name: "alpha-a", namespace: Some("alpha-1"), host: 1 },
-    CastRegistry { name: "alpha-b", namespace: Some("alpha-2"), host: 2 },
-    CastRegistry { name: "beta-a", namespace: Some("beta-1"), host: 3 },
+    CastRegistry { name: "system-a", namespace: None, host: 0, interval: 1 },
+    CastRegistry { name: "system-b", namespace: None, host: 1, interval: 60 },
+    CastRegistry { name: "alpha-a", namespace: Some("alpha-1"), host: 1, interval: 1 },
+    CastRegistry { name: "alpha-b", namespace: Some("alpha-2"), host: 2, interval: 60 },
+    CastRegistry { name: "beta-a", namespace: Some("beta-1"), host: 3, interval: 1 },
 ];
 
 impl CastRegistry {
@@ -68,7 +70,7 @@ impl CastRegistry {
             "spec": {
                 "endpoint": endpoint(host),
                 "auth": {"basic": {"secretRef": {"name": self.secret()}}},
-                "validation": {"interval": "1m", "timeout": "10s"},
+                "validation": {"interval": format!("{}m", self.interval), "timeout": "10s"},
             },
         });
         if let Some(namespace) = self.namespace {

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod history;
 pub mod invariants;
 pub mod operator;
+pub mod panics;
 pub mod registries;
 pub mod search;
 pub mod trace;

@@ -44,11 +44,11 @@ fn judge_both(history: &SimulatedHistory, is_compared: bool) -> Vec<Violation> {
     found
 }
 
-/// Lets the history of a seed happen, and that of every fourth without faults too, which takes as long again. Returns the failure, if it
+/// Lets the history of a seed happen, and that of every eighth without faults too, which takes as long again. Returns the failure, if it
 /// violates anything.
 pub fn check(seed: u64) -> Option<FailedHistory> {
     let history = history(seed);
-    let violations = judge_both(&history, seed.is_multiple_of(4));
+    let violations = judge_both(&history, seed.is_multiple_of(8));
     (!violations.is_empty()).then_some(FailedHistory { history, violations })
 }
 

@@ -8,7 +8,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{history::SimulatedHistory, registries::ServerRecord, wire::log::SentRequest};
+use crate::{
+    history::{HistoryEvent, InjectedFault, SimulatedHistory, TimedEvent, UserStep},
+    registries::{ServerChange, ServerRecord},
+    wire::{fate::Fate, log::SentRequest},
+};
 
 /// How long after the last fault everything works as before.
 pub const RECOVERY: Duration = Duration::from_mins(1);
@@ -80,6 +84,10 @@ pub struct RegistryView {
     pub delivered: Vec<String>,
     /// The namespaces that should have it; none if nothing is promised.
     pub audience: Option<Vec<String>>,
+    /// The namespaces whose pull Secret has other contents than it should.
+    pub wrong: Vec<String>,
+    /// When all of this must be so, at the latest.
+    pub due: Duration,
 }
 
 /// The state of all registries at one time.
@@ -89,7 +97,7 @@ pub struct Snapshot {
     pub at: Duration,
     /// The registries.
     pub registries: Vec<RegistryView>,
-    /// All objects that users see, without what differs between two runs, such as uids and times.
+    /// All objects that users see, without what differs between two runs, such as uids and times; null before the end.
     pub state: Value,
 }
 
@@ -102,8 +110,16 @@ pub struct HistoryTrace {
     pub writes: Vec<AcceptedWrite>,
     /// What the replicas sent to the API server.
     pub requests: Vec<SentRequest>,
+    /// The writes of the operator that were accepted and changed nothing.
+    pub idle_writes: Vec<AcceptedWrite>,
     /// What the registries got.
     pub served: Vec<ServerRecord>,
+    /// When registries began to behave otherwise.
+    pub changes: Vec<ServerChange>,
+    /// What the simulation can't go on from: panics, and requests that the API server in memory doesn't know.
+    pub broken: Vec<String>,
+    /// The state between events, when those have had the time to show.
+    pub looks: Vec<Snapshot>,
     /// When replicas were started, and when each of them ended.
     pub starts: Vec<Duration>,
     /// Why processes didn't start, or ended by themselves.
@@ -120,13 +136,50 @@ impl HistoryTrace {
         self.history.active
     }
 
-    /// Whether nothing has gone wrong before, or so long ago that the operator knows everything again.
+    /// Whether nothing goes wrong at a time, and nothing has a while before.
     pub fn is_undisturbed(&self, at: Duration) -> bool {
-        let first = self.history.events.iter().find(|event| event.event.disturbs());
-        first.is_none_or(|event| at < event.at) || at >= self.end_of_events() + RECOVERY
+        self.is_undisturbed_between(at, at)
     }
 
-    /// Returns a number that differs if anything differs in what was sent, and when.
+    /// Whether nothing goes wrong in a time, and nothing has a while before.
+    pub fn is_undisturbed_between(&self, from: Duration, to: Duration) -> bool {
+        !self.disturbances().any(|(begin, end)| begin <= to && from < end + RECOVERY)
+    }
+
+    /// Whether nothing goes wrong in a time but one event, at `except`.
+    pub fn is_calm_but_for(&self, except: Duration, from: Duration, to: Duration) -> bool {
+        let goes_wrong = |(begin, end): &(Duration, Duration)| *begin <= to && from < *end + RECOVERY;
+        let mut wrong = self.disturbances().filter(goes_wrong);
+        wrong.next().is_none_or(|(begin, _)| begin == except) && wrong.next().is_none()
+    }
+
+    /// Whether the operator's clock has jumped.
+    pub fn has_jumped(&self) -> bool {
+        let is_jump = |event: &TimedEvent| matches!(event.event, HistoryEvent::Fault(InjectedFault::Jump(_)));
+        self.history.events.iter().any(is_jump)
+    }
+
+    /// Whether the API server's store was set back.
+    pub fn has_restored(&self) -> bool {
+        let is_restore = |event: &TimedEvent| matches!(event.event, HistoryEvent::Step(UserStep::Restore(_)));
+        self.history.events.iter().any(is_restore)
+    }
+
+    /// Returns from when until when something went wrong: as the history says, or as single requests have met it.
+    fn disturbances(&self) -> impl Iterator<Item = (Duration, Duration)> {
+        let events = self.history.events.iter().filter_map(|event| {
+            let end = event.at + event.event.disturbs_for()?;
+            Some((event.at, end.min(self.end_of_events().max(event.at))))
+        });
+        let met = self.requests.iter().filter_map(|request| match request.fate {
+            Fate::Arrive => None,
+            Fate::Late(late) => Some((request.at, request.at + late)),
+            _ => Some((request.at, request.at)),
+        });
+        events.chain(met)
+    }
+
+    /// Returns a number that differs if anything differs in what was sent, what is stored, and when.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for request in &self.requests {
@@ -138,8 +191,8 @@ impl HistoryTrace {
                 .hash(&mut hasher);
         }
         for write in &self.writes {
-            let version = write.field("/metadata/resourceVersion").map(Value::to_string);
-            (write.at, write.by_operator, write.key(), version).hash(&mut hasher);
+            let object = write.object().map(Value::to_string);
+            (write.at, write.by_operator, write.key(), object).hash(&mut hasher);
         }
         hasher.finish()
     }

@@ -9,12 +9,11 @@ use registry_simulation::{
     history::{
         HistoryEvent::{self, Fault, Step},
         InjectedFault as F, SimulatedHistory, TimedEvent, UserStep as S,
-        generate::history,
     },
     registries::{ServerCondition, ServerRecord},
     search::judge,
     trace::{AcceptedWrite, HistoryTrace},
-    wire::fate::KillPoint,
+    wire::fate::{Fate, KillPoint, NextWrites, WriteKind},
     world::run,
 };
 use serde_json::Value;
@@ -27,7 +26,8 @@ fn story(replicas: usize, events: Vec<(u64, HistoryEvent)>) -> SimulatedHistory 
         replicas,
         events: timed.collect(),
         active: Duration::from_secs(90),
-        calm: Duration::from_mins(3),
+        calm: Duration::from_mins(5),
+        asks: false,
     }
 }
 
@@ -71,6 +71,21 @@ fn is_ready(write: &AcceptedWrite) -> bool {
         .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
+const MOVED: &str = "http://r3.three.example";
+
+fn observed(write: &AcceptedWrite) -> Option<&Value> {
+    write.field("/status/observedGeneration")
+}
+
+fn generation(write: &AcceptedWrite) -> Option<&Value> {
+    write.field("/metadata/generation")
+}
+
+/// The request that a status answers.
+fn handled(write: &AcceptedWrite) -> Option<&str> {
+    write.field("/status/lastHandledReconcileAt").and_then(Value::as_str)
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -78,7 +93,7 @@ fn seconds(seconds: u64) -> Duration {
 #[test]
 fn fault_01_killed_around_each_write() {
     for (write, after) in (1..=14).flat_map(|write| [(write, false), (write, true)]) {
-        let kill = F::KillAt(0, KillPoint { write, after }, seconds(1));
+        let kill = F::KillAt(0, KillPoint { kind: WriteKind::Any, write, after }, seconds(1));
         let delete = [(40_000, Step(S::Delete(0))), (50_000, Step(S::PullSecret(2, false)))];
         let mut events = vec![(1, Fault(kill))];
         events.extend(delete);
@@ -90,7 +105,10 @@ fn fault_01_killed_around_each_write() {
 #[test]
 fn fault_02_reply_lost_after_write() {
     for lost in 1..=8 {
-        let events = vec![(1, Fault(F::LostReplies(0, lost))), (40_000, Step(S::Delete(2)))];
+        let events = vec![
+            (1, Fault(F::LostReplies(0, NextWrites { kind: WriteKind::Any, count: lost }))),
+            (40_000, Step(S::Delete(2))),
+        ];
         holds(&with_registries(1, events));
     }
 }
@@ -101,9 +119,17 @@ fn fault_04_leadership_lost_in_validation() {
     let events =
         vec![(10_000, slow), (10_010, Step(S::Request(0))), (11_000, Fault(F::Frozen(0, seconds(40))))];
     let trace = holds(&with_registries(2, events));
-    let by_other =
-        trace.requests.iter().any(|request| request.replica == 1 && request.path.contains("/status"));
-    assert!(by_other, "the other replica has taken over");
+    let by = |replica: usize, from: u64, to: u64| {
+        let of = trace.requests.iter().filter(move |request| request.path.contains("/status"));
+        let of = of.filter(move |request| request.replica == replica);
+        of.filter(|request| (seconds(from)..seconds(to)).contains(&request.at)).count()
+    };
+    let began = trace.served.iter().any(|record| (seconds(10)..seconds(12)).contains(&record.at));
+    assert!(began, "a validation is under way when the API server doesn't answer any more");
+    assert!(by(1, 11, 51) > 0, "the other replica has taken over");
+    assert_eq!(by(0, 22, 51), 0, "after its term, the first one writes nothing more");
+    let answered = statuses(&trace, "system-a").any(|write| handled(write) == Some("10.01s"));
+    assert!(answered, "the request that the first one could not answer is answered");
 }
 
 #[test]
@@ -126,7 +152,14 @@ fn fault_06_stale_watch_after_switch() {
         (15_000, Fault(F::Kill(0, seconds(40)))),
     ];
     let trace = holds(&with_registries(2, events));
-    assert!(trace.requests.iter().any(|request| request.replica == 1 && request.path.contains("/status")));
+    let mut by_other = trace.requests.iter().filter(|request| request.replica == 1);
+    assert!(by_other.any(|request| request.path.contains("/status")), "the other one has taken over");
+    let of_older = statuses(&trace, "system-a").filter(|write| write.at > seconds(12));
+    let of_older = of_older.filter(|write| observed(write) != generation(write)).count();
+    assert_eq!(of_older, 0, "it writes nothing of the spec that its cache still has");
+    assert!(ready_after(&trace, "system-a", 12_000) < seconds(60), "it moved");
+    let missing = statuses(&trace, "alpha-a").last().unwrap();
+    assert!(missing.field("/status").unwrap().to_string().contains("SecretNotFound"));
 }
 
 #[test]
@@ -134,8 +167,11 @@ fn fault_07_recreated_during_validation() {
     let slow = Step(S::Answer(0, ServerCondition::Slow(seconds(5))));
     let events = vec![(10_000, slow), (10_010, Step(S::Request(0))), (12_000, Step(S::Recreate(0, 3)))];
     let trace = holds(&with_registries(1, events));
+    let of = |write: &AcceptedWrite| write.field("/spec/endpoint").and_then(Value::as_str) == Some(MOVED);
+    let first = statuses(&trace, "system-a").find(|write| of(write)).unwrap();
+    assert!(first.at >= seconds(12) && is_ready(first), "the new one's first status is its own verdict");
     let newest = statuses(&trace, "system-a").last().unwrap();
-    assert_eq!(newest.field("/spec/endpoint").unwrap(), "http://r3.three.example");
+    assert!(of(newest) && newest.uid() == first.uid() && is_ready(newest));
 }
 
 #[test]
@@ -155,7 +191,14 @@ fn fault_09_intermediate_updates_unseen() {
     events.extend(
         (1..8_u64).map(|step| (10_000 + step * 1000, Step(S::Move(0, usize::try_from(step % 4).unwrap())))),
     );
-    holds(&with_registries(1, events));
+    let trace = holds(&with_registries(1, events));
+    let unseen = statuses(&trace, "system-a").filter(|write| {
+        (seconds(11)..seconds(20)).contains(&write.at) && observed(write) == generation(write)
+    });
+    assert_eq!(unseen.count(), 0, "the watch is silent meanwhile");
+    let newest = statuses(&trace, "system-a").last().unwrap();
+    assert_eq!(newest.field("/spec/endpoint").unwrap(), MOVED, "the last one wins");
+    assert!(is_ready(newest) && observed(newest) == generation(newest));
 }
 
 #[test]
@@ -206,7 +249,11 @@ fn fault_14_status_forbidden() {
     ];
     let trace = holds(&with_registries(1, events));
     let deleted = trace.writes.iter().find(|write| write.name == "alpha-a" && write.after.is_none()).unwrap();
-    assert!(deleted.at < seconds(35), "a deletion doesn't wait for a status: {:?}", deleted.at);
+    assert!(deleted.at < seconds(9), "a deletion doesn't wait for a status: {:?}", deleted.at);
+    let refused = trace.requests.iter().filter(|request| request.fate == Fate::Refused(403)).count();
+    assert!((3..40).contains(&refused), "it is tried again with pauses: {refused}");
+    let written = statuses(&trace, "system-a").find(|write| write.at > seconds(6)).unwrap();
+    assert!(written.at < seconds(35 + 31), "the status is written when it may be: {:?}", written.at);
 }
 
 #[test]
@@ -217,6 +264,8 @@ fn fault_17_undecodable_object_stops_no_other() {
         (20_000, Step(S::WriteSecret(0, 1))),
     ];
     let trace = holds(&with_registries(1, events));
+    let unready = statuses(&trace, "system-a").find(|write| write.at >= seconds(10)).unwrap();
+    assert!(unready.at <= seconds(12) && !is_ready(unready), "the others' changes are seen");
     assert!(ready_after(&trace, "system-a", 20_000) <= seconds(2));
 }
 
@@ -225,6 +274,14 @@ fn fault_18_spec_changed_and_changed_back() {
     let events = vec![(10_000, Step(S::Move(0, 3))), (10_400, Step(S::Move(0, 0)))];
     let trace = holds(&with_registries(1, events));
     assert!(ready_after(&trace, "system-a", 10_400) <= seconds(2));
+    let newest = statuses(&trace, "system-a").last().unwrap();
+    assert_eq!(generation(newest), Some(&Value::from(3)), "both changes count");
+    assert_eq!(observed(newest), generation(newest));
+    let last_host = trace
+        .served
+        .iter()
+        .rfind(|record| record.request.login().is_some_and(|(user, _)| user == "system-a"));
+    assert_eq!(last_host.unwrap().host, "r0.zero.example");
 }
 
 #[test]
@@ -255,9 +312,11 @@ fn fault_21_changed_ten_times_a_second() {
     let trace = holds(&with_registries(1, changes.collect()));
     let minute = seconds(10)..seconds(71);
     let written = statuses(&trace, "system-a").filter(|write| minute.contains(&write.at)).count();
-    assert!(written <= 600, "{written} writes of the status in a minute");
+    assert!((1..=600).contains(&written), "{written} writes of the status in a minute");
     let newest = statuses(&trace, "system-a").last().unwrap();
-    assert_eq!(newest.field("/spec/endpoint").unwrap(), "http://r3.three.example", "the last one wins");
+    assert_eq!(newest.field("/spec/endpoint").unwrap(), MOVED, "the last one wins");
+    assert!(is_ready(newest) && observed(newest) == generation(newest));
+    assert!(ready_after(&trace, "system-a", 69_900) <= seconds(3), "and shows at once");
 }
 
 /// Seven seconds in which every request fails, so that every watch does a few times, but not long enough to lose the Lease.
@@ -335,9 +394,17 @@ fn unanswered_try_of_a_rejected_password_waits() {
 /// The registry's Secret has changed, and the deletion waits for the API server: nothing is to be done meanwhile.
 #[test]
 fn deletion_that_waits_makes_no_work() {
-    let history = history(448);
-    assert!(matches!(history.events.last().unwrap().event, Step(S::Recreate(1, 3))));
-    holds(&history);
+    let secret = NextWrites { kind: WriteKind::Any, count: 3 };
+    for late in [3, 8, 12] {
+        let events = vec![
+            (20_000, Fault(F::LateWrites(0, secret, seconds(late)))),
+            (20_000, Step(S::TouchSecret(0))),
+            (20_001, Step(S::Recreate(0, 3))),
+            (20_002, Step(S::WriteSecret(0, 2))),
+            (21_000, Step(S::TouchSecret(0))),
+        ];
+        holds(&with_registries(1, events));
+    }
 }
 
 #[test]

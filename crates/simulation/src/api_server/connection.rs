@@ -15,7 +15,7 @@ use tower::{BoxError, Service};
 
 use super::{
     ApiServer,
-    request::parse,
+    request::{ApiCall, parse},
     state::{Answered, ApiAnswer},
     watch::WatchBody,
     write_record::{WritePhase, WriteTarget},
@@ -51,6 +51,7 @@ impl ApiConnection {
                 response(200, "application/json", ResponseBody(BodyKind::Watch(Box::new(watch))))
             }
             Err(failure) => {
+                self.server.note_unknown(&format!("{} {}", request.method, request.uri), &failure);
                 let (body, media_type) = failure.body();
                 whole(failure.code(), media_type, body)
             }
@@ -60,11 +61,15 @@ impl ApiConnection {
     fn answer(&self, request: &http::request::Parts, body: &[u8]) -> Answered {
         let whose = (self.user.clone(), self.replica);
         let call = parse(whose, (&request.method, &request.uri, &request.headers), body)?;
+        self.carry_out(&call)
+    }
+
+    fn carry_out(&self, call: &ApiCall) -> Answered {
         let hook = self.server.hook().filter(|_| call.verb.writes());
         if let Some(hook) = &hook {
-            hook(WritePhase::Before(&WriteTarget::of(&call)));
+            hook(WritePhase::Before(&WriteTarget::of(call)));
         }
-        let (answer, record) = self.server.carry_out(&call);
+        let (answer, record) = self.server.carry_out(call);
         if let (Some(hook), Some(record)) = (hook, record) {
             hook(WritePhase::After(&record));
         }

@@ -120,11 +120,12 @@ impl ApiServer {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(MANAGER));
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let call = parse((SUPERUSER.into(), 0), (method, &uri, &headers), &body)?;
+        let call = parse((SUPERUSER.into(), 0), (method, &uri, &headers), &body)
+            .inspect_err(|failure| self.note_unknown(path, failure))?;
         let was_down = std::mem::take(&mut self.lock().unavailable);
         let answer = self.carry_out(&call).0;
         self.lock().unavailable = was_down;
-        Ok(match answer? {
+        Ok(match answer.inspect_err(|failure| self.note_unknown(path, failure))? {
             ApiAnswer::Object { object, .. } => (*object).clone(),
             ApiAnswer::Value { value, .. } => value,
             ApiAnswer::Watch(_) => Value::Null,

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     ApiConnection,
+    refusal::ApiFailure,
     request::ApiCall,
     state::{Answered, ServerState},
     write_record::{AdmissionCheck, WriteHook, WriteRecord, WriteTarget},
@@ -106,8 +107,21 @@ impl ApiServer {
     pub fn run_controllers(&self) {
         let mut state = self.lock();
         if !state.unavailable {
+            let before = state.store.revision();
             state.finish_namespaces();
             state.collect_garbage();
+            state.record_controllers(before);
+        }
+    }
+
+    /// Returns the requests that the server doesn't know, which it answered with 501.
+    pub fn unknown_requests(&self) -> Vec<String> {
+        self.lock().unknown_requests.clone()
+    }
+
+    pub(super) fn note_unknown(&self, request: &str, failure: &ApiFailure) {
+        if failure.code() == 501 {
+            self.lock().unknown_requests.push(request.to_owned());
         }
     }
 
@@ -131,6 +145,24 @@ impl ApiServer {
 }
 
 impl ServerState {
+    /// Describes what the cluster's own controllers have done since a revision.
+    fn record_controllers(&mut self, revision_before: u64) {
+        let changes = self.store.changes_from(self.store.index_after(revision_before));
+        let records: Vec<WriteRecord> = changes
+            .iter()
+            .map(|change| WriteRecord {
+                time: (self.clock)(),
+                before: change.before.clone(),
+                after: (!change.deleted).then(|| change.object.clone()),
+                code: 200,
+                revision: change.revision,
+                stored: true,
+                target: WriteTarget::of_controllers(&change.key, change.deleted),
+            })
+            .collect();
+        self.records.extend(records);
+    }
+
     /// Describes a write that was answered.
     fn record(&self, target: WriteTarget, revision_before: u64, answer: &Answered) -> WriteRecord {
         let from = self.store.index_after(revision_before);
@@ -139,7 +171,7 @@ impl ServerState {
             time: (self.clock)(),
             before: changes.first().and_then(|change| change.before.clone()),
             after: changes.last().filter(|change| !change.deleted).map(|change| change.object.clone()),
-            code: answer.as_ref().map_or_else(super::ApiFailure::code, super::state::ApiAnswer::code),
+            code: answer.as_ref().map_or_else(ApiFailure::code, super::state::ApiAnswer::code),
             revision: self.store.revision(),
             stored: !changes.is_empty(),
             target,

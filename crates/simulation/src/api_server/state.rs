@@ -53,6 +53,8 @@ pub(super) struct ServerState {
     pub clock: fn() -> Timestamp,
     pub replicas: BTreeMap<usize, ReplicaView>,
     pub records: Vec<WriteRecord>,
+    /// What was answered with 501.
+    pub unknown_requests: Vec<String>,
     pub admission: Option<AdmissionCheck>,
     /// Whether etcd is down.
     pub unavailable: bool,
@@ -72,6 +74,7 @@ impl ServerState {
             clock,
             replicas: BTreeMap::new(),
             records: Vec::new(),
+            unknown_requests: Vec::new(),
             admission: None,
             unavailable: false,
             watch_era: 0,

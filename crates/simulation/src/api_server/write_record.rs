@@ -5,7 +5,11 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::request::{ApiCall, ApiVerb};
+use super::{
+    request::{ApiCall, ApiVerb},
+    resources::RESOURCES,
+    store::StoreKey,
+};
 
 /// The object that a write is about, and who writes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,7 +30,22 @@ pub struct WriteTarget {
     pub dry_run: bool,
 }
 
+/// The user of the cluster's own controllers.
+const CONTROLLERS: &str = "system:kube-controller-manager";
+
 impl WriteTarget {
+    pub(super) fn of_controllers(key: &StoreKey, is_deletion: bool) -> Self {
+        Self {
+            user: CONTROLLERS.into(),
+            verb: if is_deletion { ApiVerb::Delete } else { ApiVerb::Update },
+            resource: RESOURCES[key.resource].plural,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            subresource: String::new(),
+            dry_run: false,
+        }
+    }
+
     pub(super) fn of(call: &ApiCall) -> Self {
         let in_body = || call.body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         Self {

@@ -7,15 +7,15 @@ use crate::{
     cast::{HOSTS, NAMESPACES, REGISTRIES},
     chance::Chance,
     registries::behaviour::{ServerCondition, SignInMethod},
-    wire::fate::KillPoint,
+    wire::fate::{KillPoint, NextWrites, WriteKind},
 };
 
 /// How long events happen, at most.
 const LONGEST: u64 = 90;
 /// The calm of most histories, and that of one in [`LONG_ONES`].
-const CALM: Duration = Duration::from_mins(2);
-const LONG_CALM: Duration = Duration::from_mins(65);
-const LONG_ONES: u64 = 64;
+const CALM: Duration = Duration::from_mins(4);
+const LONG_CALM: Duration = Duration::from_mins(75);
+const LONG_ONES: u64 = 256;
 
 /// Returns the history of a seed.
 pub fn history(seed: u64) -> SimulatedHistory {
@@ -33,7 +33,8 @@ pub fn history(seed: u64) -> SimulatedHistory {
     }
     events.sort_by_key(|event| event.at);
     let calm = if chance.once_in(LONG_ONES) { LONG_CALM } else { CALM };
-    SimulatedHistory { seed, replicas, events, active: Duration::from_secs(active), calm }
+    let asks = chance.once_in(2);
+    SimulatedHistory { seed, replicas, events, active: Duration::from_secs(active), calm, asks }
 }
 
 fn moment(chance: &mut Chance, active: u64) -> Duration {
@@ -59,7 +60,7 @@ fn step(chance: &mut Chance) -> UserStep {
     let registry = index(chance, REGISTRIES.len());
     let (host, namespace) = (index(chance, HOSTS.len()), index(chance, NAMESPACES.len()));
     let (yes, password) = (chance.once_in(2), if chance.once_in(3) { 2 } else { 1 });
-    match chance.below(41) {
+    match chance.below(47) {
         0..5 => UserStep::Create(registry, yes),
         5..8 => UserStep::Delete(registry),
         8..11 => UserStep::Recreate(registry, host),
@@ -80,6 +81,10 @@ fn step(chance: &mut Chance) -> UserStep {
         36 => UserStep::DeleteNamespace(namespace),
         37..39 => UserStep::CreateNamespace(namespace),
         39 => UserStep::Compact,
+        40 => UserStep::Relabel(namespace, host),
+        41..43 => UserStep::OverwriteStatus(registry),
+        43..45 => UserStep::OverwritePullSecret(registry, namespace),
+        45 => UserStep::ForeignSecret(registry, namespace),
         _ => UserStep::Restore(Duration::from_secs(chance.between(1, 30))),
     }
 }
@@ -94,11 +99,12 @@ fn fault(chance: &mut Chance, replicas: usize) -> InjectedFault {
         7..9 => InjectedFault::CutWatches(replica),
         9 => InjectedFault::Blackholed(replica, long(chance, 30)),
         10..12 => InjectedFault::Slow(replica, long(chance, 2), long(chance, 30)),
-        12..15 => InjectedFault::LostReplies(replica, chance.between(1, 3)),
-        15..17 => InjectedFault::LateWrites(replica, chance.between(1, 3), long(chance, 15)),
+        12..15 => InjectedFault::LostReplies(replica, next_writes(chance)),
+        15..17 => InjectedFault::LateWrites(replica, next_writes(chance), long(chance, 15)),
         17..19 => InjectedFault::Kill(replica, long(chance, 10)),
         19..22 => {
-            let point = KillPoint { write: chance.between(1, 12), after: chance.once_in(2) };
+            let NextWrites { kind, count } = next_writes(chance);
+            let point = KillPoint { kind, write: count, after: chance.once_in(2) };
             InjectedFault::KillAt(replica, point, long(chance, 5))
         }
         22 => InjectedFault::Stop(replica, long(chance, 10)),
@@ -110,8 +116,19 @@ fn fault(chance: &mut Chance, replicas: usize) -> InjectedFault {
     }
 }
 
+fn next_writes(chance: &mut Chance) -> NextWrites {
+    let kind = match chance.below(6) {
+        0..3 => WriteKind::Any,
+        3 => WriteKind::Finalizer,
+        4 => WriteKind::PullSecret,
+        _ => WriteKind::Status,
+    };
+    let most = if kind == WriteKind::Any { 8 } else { 3 };
+    NextWrites { kind, count: chance.between(1, most) }
+}
+
 fn condition(chance: &mut Chance) -> ServerCondition {
-    match chance.below(9) {
+    match chance.below(11) {
         0 => ServerCondition::Status(503, None),
         1 => ServerCondition::Status(503, Some(chance.between(1, 30))),
         2 => ServerCondition::Status(429, None),
@@ -120,6 +137,8 @@ fn condition(chance: &mut Chance) -> ServerCondition {
         5 => ServerCondition::Reset,
         6 => ServerCondition::Refusing,
         7 => ServerCondition::Unnamed,
+        8 => ServerCondition::Status(429, Some(chance.between(5, 60))),
+        9 => ServerCondition::Redirected(index(chance, HOSTS.len())),
         _ => ServerCondition::Up,
     }
 }

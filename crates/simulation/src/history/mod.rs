@@ -13,7 +13,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     registries::behaviour::{ServerCondition, SignInMethod},
-    wire::fate::KillPoint,
+    wire::fate::{KillPoint, NextWrites},
 };
 
 /// A history.
@@ -29,6 +29,8 @@ pub struct SimulatedHistory {
     pub active: Duration,
     /// How long nothing happens afterwards.
     pub calm: Duration,
+    /// Whether users request a validation of every registry when the calm begins. Otherwise, the operator must notice by itself.
+    pub asks: bool,
 }
 
 /// An event and its time since the history began.
@@ -86,6 +88,14 @@ pub enum UserStep {
     SignIn(usize, SignInMethod),
     /// Labels a namespace as the tenant's, or removes the label.
     Label(usize, bool),
+    /// Labels a namespace as the tenant's of the second one.
+    Relabel(usize, usize),
+    /// Another client overwrites the registry's status.
+    OverwriteStatus(usize),
+    /// Another client overwrites the content of the registry's pull Secret in a namespace (second).
+    OverwritePullSecret(usize, usize),
+    /// A user creates a Secret with the name of the registry's pull Secret in a namespace (second).
+    ForeignSecret(usize, usize),
     /// Deletes a namespace.
     DeleteNamespace(usize),
     /// Creates a namespace that doesn't exist, with its tenant's label.
@@ -113,10 +123,10 @@ pub enum InjectedFault {
     Blackholed(usize, Duration),
     /// Each message takes up to so long (first), for so long (second).
     Slow(usize, Duration, Duration),
-    /// So many of the next writes are applied, but their answers are lost.
-    LostReplies(usize, u64),
-    /// So many of the next writes arrive late.
-    LateWrites(usize, u64, Duration),
+    /// The next writes of a kind are applied, but their answers are lost.
+    LostReplies(usize, NextWrites),
+    /// The next writes of a kind arrive late.
+    LateWrites(usize, NextWrites, Duration),
     /// The replica is killed, and started again after so long.
     Kill(usize, Duration),
     /// The replica is killed at a write, and started again after so long.
@@ -130,9 +140,25 @@ pub enum InjectedFault {
 }
 
 impl HistoryEvent {
-    /// Whether the operator may be late, or know less, because of it.
-    pub fn disturbs(&self) -> bool {
-        matches!(self, Self::Fault(_) | Self::Step(UserStep::Restore(_)))
+    /// Returns for how long the operator may be late, or know less, because of it; none if it disturbs nothing. Faults of single
+    /// requests disturb when a request meets them, which the log of requests shows.
+    pub fn disturbs_for(&self) -> Option<Duration> {
+        use InjectedFault as F;
+        match self {
+            Self::Step(UserStep::Restore(_)) => Some(Duration::ZERO),
+            Self::Step(_) => None,
+            Self::Fault(fault) => match *fault {
+                F::Frozen(_, long)
+                | F::Blackholed(_, long)
+                | F::Slow(_, _, long)
+                | F::Kill(_, long)
+                | F::Stop(_, long)
+                | F::Stale(_, long) => Some(long),
+                F::CutWatches(_) | F::Jump(_) => Some(Duration::ZERO),
+                F::Failing(..) | F::StatusForbidden(..) | F::LostReplies(..) | F::LateWrites(..) => None,
+                F::KillAt(..) => None,
+            },
+        }
     }
 }
 
@@ -152,8 +178,11 @@ impl SimulatedHistory {
 
 impl fmt::Display for SimulatedHistory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, replicas, active, calm, .. } = self;
-        writeln!(f, "SEED={seed}, {replicas} replicas, {active:?} of events, {calm:?} of calm:")?;
+        let Self { seed, replicas, active, calm, asks, .. } = self;
+        writeln!(
+            f,
+            "SEED={seed}, {replicas} replicas, {active:?} of events, {calm:?} of calm, asks: {asks}"
+        )?;
         for TimedEvent { at, event } in &self.events {
             match event {
                 HistoryEvent::Step(step) => writeln!(f, "  {:8.3} s  {step:?}", at.as_secs_f64())?,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    history::{HistoryEvent, UserStep},
+    history::{HistoryEvent, InjectedFault, UserStep},
     registries::ServerRecord,
     trace::{AcceptedWrite, HistoryTrace},
 };
@@ -30,8 +30,9 @@ pub fn credentials_stay_at_permitted_hosts(trace: &HistoryTrace) -> Vec<String> 
 fn was_endpoint_of(trace: &HistoryTrace, user: &str, record: &ServerRecord) -> bool {
     let writes: Vec<&AcceptedWrite> =
         trace.writes.iter().filter(|write| write.is_registry() && write.name == user).collect();
-    let since =
-        if trace.is_undisturbed(record.at) { record.at.saturating_sub(UNDER_WAY) } else { Duration::ZERO };
+    // The writes don't say what was restored.
+    let is_known = trace.is_undisturbed(record.at) && !trace.has_restored();
+    let since = if is_known { record.at.saturating_sub(UNDER_WAY) } else { Duration::ZERO };
     writes.iter().enumerate().any(|(index, write)| {
         let until = writes.get(index + 1).map_or(Duration::MAX, |next| next.at);
         write.at <= record.at && until >= since && leads_to(write, &record.host)
@@ -93,7 +94,7 @@ fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -
             let extra = starts(trace, *from, *to)
                 + requests(trace, user, *from, *to)
                 + accepted(trace, host, login, *from, *to);
-            if count > allowed(to.saturating_sub(*from)) + extra {
+            if count > allowed(to.saturating_sub(*from) + jumped(trace, *from, *to)) + extra {
                 return Some(format!("{login} was rejected {count} times at {host} from {from:?} to {to:?}"));
             }
         }
@@ -105,6 +106,17 @@ fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -
 fn allowed(time: Duration) -> usize {
     let minutes = time.as_secs() / 60 + 1;
     usize::try_from(minutes.ilog2()).unwrap_or_default() + 1
+}
+
+/// How far the operator's clock was set forward in a time: for a node that was suspended, so much time has passed.
+fn jumped(trace: &HistoryTrace, from: Duration, to: Duration) -> Duration {
+    let jumps = trace.history.events.iter().filter_map(|event| match event.event {
+        HistoryEvent::Fault(InjectedFault::Jump(seconds)) if (from..=to).contains(&event.at) => {
+            u64::try_from(seconds).ok()
+        }
+        _ => None,
+    });
+    Duration::from_secs(jumps.sum())
 }
 
 fn starts(trace: &HistoryTrace, from: Duration, to: Duration) -> usize {
@@ -119,8 +131,13 @@ fn requests(trace: &HistoryTrace, user: &str, from: Duration, to: Duration) -> u
     });
     // Who loses the Lease before the answer is in the status acts on the request again.
     let asked = asked.map(|write| if trace.is_undisturbed(write.at) { 1 } else { 2 });
+    // A namespace that becomes another tenant's shares nothing with the tenant before.
     let restored = trace.history.events.iter().filter(|event| {
-        (earliest..=to).contains(&event.at) && matches!(event.event, HistoryEvent::Step(UserStep::Restore(_)))
+        let begins_again = matches!(
+            event.event,
+            HistoryEvent::Step(UserStep::Restore(_) | UserStep::Label(..) | UserStep::Relabel(..))
+        );
+        (earliest..=to).contains(&event.at) && begins_again
     });
     asked.sum::<usize>() + restored.count()
 }

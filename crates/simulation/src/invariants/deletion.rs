@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use crate::{
     cast::HOSTS,
-    trace::{AcceptedWrite, HistoryTrace, RECOVERY},
+    registries::ServerCondition,
+    trace::{AcceptedWrite, HistoryTrace},
 };
 
 /// How long a deletion takes, whatever else fails.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// I4: a registry that is being deleted is gone within 30 s, or within a minute after the last fault.
+/// I4: a registry that is being deleted is gone within 30 s, or a minute and a half after the last fault.
 pub fn deletion_finishes(trace: &HistoryTrace) -> Vec<String> {
     let mut deleting: BTreeMap<(String, String), Duration> = BTreeMap::new();
     let mut late = Vec::new();
@@ -37,29 +38,32 @@ pub fn deletion_finishes(trace: &HistoryTrace) -> Vec<String> {
 
 fn too_late(trace: &HistoryTrace, write: &AcceptedWrite, since: Duration) -> Option<String> {
     let by = since + LONGEST;
-    let is_late =
-        write.at > by && trace.is_undisturbed(write.at) && write.at > trace.end_of_events() + RECOVERY;
-    (is_late || write.at > by && trace.is_undisturbed(since) && trace.is_undisturbed(write.at))
-        .then(|| format!("{} was deleted at {since:?} and gone at {:?}", write.name, write.at))
+    let is_late = write.at > by && trace.is_undisturbed_between(since.max(write.at - LONGEST), write.at);
+    is_late.then(|| format!("{} was deleted at {since:?} and gone at {:?}", write.name, write.at))
 }
 
 /// I5: what the operator writes to a registry is about this object, and not about an earlier one of its name: its status is of no newer
-/// generation, and names no host that this object never had.
+/// generation, and names no host that this object never had, or was redirected to.
 pub fn another_object_gets_nothing(trace: &HistoryTrace) -> Vec<String> {
     let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let redirects = trace.changes.iter().filter_map(|change| match change.behaviour.condition {
+        ServerCondition::Redirected(host) => Some(HOSTS[host % HOSTS.len()].to_owned()),
+        _ => None,
+    });
+    let redirects: Vec<String> = redirects.collect();
     let mut strays = Vec::new();
     for write in trace.writes.iter().filter(|write| write.is_registry()) {
         let endpoint = write.field("/spec/endpoint").and_then(Value::as_str).unwrap_or_default();
         let known = hosts.entry(write.uid().to_owned()).or_default();
         known.push(endpoint.trim_start_matches("http://").to_owned());
         if write.by_operator && write.subresource == "status" {
-            strays.extend(stray(write, known));
+            strays.extend(stray(write, known, &redirects));
         }
     }
     strays
 }
 
-fn stray(write: &AcceptedWrite, hosts: &[String]) -> Option<String> {
+fn stray(write: &AcceptedWrite, hosts: &[String], redirects: &[String]) -> Option<String> {
     let number = |pointer| write.field(pointer).and_then(Value::as_i64).unwrap_or_default();
     let at = write.at;
     let (observed, generation) = (number("/status/observedGeneration"), number("/metadata/generation"));
@@ -70,7 +74,8 @@ fn stray(write: &AcceptedWrite, hosts: &[String]) -> Option<String> {
         ));
     }
     let text = write.field("/status/conditions").map(Value::to_string).unwrap_or_default();
-    let foreign = HOSTS.iter().find(|host| text.contains(**host) && !hosts.iter().any(|own| own == *host))?;
+    let is_known = |host: &str| hosts.iter().chain(redirects).any(|known| known == host);
+    let foreign = HOSTS.iter().find(|host| text.contains(**host) && !is_known(host))?;
     Some(format!("at {at:?}, {} got a status about {foreign}, which it never had", write.name))
 }
 

@@ -4,6 +4,8 @@
 //! - [`deletion`]: deletion finishes, and nothing is written to another object of the same name.
 //! - [`leadership`]: one replica writes at a time, and no process ends by itself.
 //! - [`outcome`]: the desired state is reached, stays, and is the same as without faults.
+//! - [`pace`]: how often registries are asked.
+//! - [`pull_secrets`]: what happens to pull Secrets, and to those of other owners.
 //! - `samples`: traces for the tests.
 //! - [`status`]: what a status never says.
 
@@ -11,6 +13,8 @@ pub mod credentials;
 pub mod deletion;
 pub mod leadership;
 pub mod outcome;
+pub mod pace;
+pub mod pull_secrets;
 #[cfg(test)]
 pub mod samples;
 pub mod status;
@@ -38,9 +42,12 @@ impl fmt::Display for Violation {
 pub type Invariant = fn(&HistoryTrace) -> Vec<String>;
 
 /// The invariants by name.
-pub const INVARIANTS: [(&str, Invariant); 12] = [
+pub const INVARIANTS: [(&str, Invariant); 22] = [
+    ("nothing breaks", leadership::nothing_breaks),
     ("desired state is reached", outcome::desired_state_is_reached),
     ("desired state stays", outcome::desired_state_stays),
+    ("changes show in time", outcome::changes_show_in_time),
+    ("nothing is written in vain", outcome::nothing_is_written_in_vain),
     ("steady state writes nothing", outcome::steady_state_writes_nothing),
     ("credentials stay at permitted hosts", credentials::credentials_stay_at_permitted_hosts),
     ("rejected passwords wait", credentials::rejected_passwords_wait),
@@ -48,6 +55,13 @@ pub const INVARIANTS: [(&str, Invariant); 12] = [
     ("deletion finishes", deletion::deletion_finishes),
     ("another object gets nothing", deletion::another_object_gets_nothing),
     ("one replica writes at a time", leadership::one_replica_writes_at_a_time),
+    ("lease is released", leadership::lease_is_released),
+    ("finalizer outlives pull secrets", pull_secrets::finalizer_outlives_pull_secrets),
+    ("secrets of others stay", pull_secrets::secrets_of_others_stay),
+    ("retry-after is honoured", pace::retry_after_is_honoured),
+    ("validations have pauses", pace::validations_have_pauses),
+    ("registries are validated again", pace::registries_are_validated_again),
+    ("verdicts rest on validations", status::verdicts_rest_on_validations),
     ("process keeps running", leadership::process_keeps_running),
     ("transition time moves with status", status::transition_time_moves_with_status),
     ("ready is never stale", status::ready_is_never_stale),

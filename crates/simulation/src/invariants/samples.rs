@@ -13,12 +13,17 @@ use crate::{
 /// A trace in which nothing happened.
 pub fn trace() -> HistoryTrace {
     let mut history = history(1);
+    history.events.clear();
     history.active = Duration::from_mins(1);
     HistoryTrace {
         history,
         writes: Vec::new(),
         requests: Vec::new(),
+        idle_writes: Vec::new(),
         served: Vec::new(),
+        changes: Vec::new(),
+        broken: Vec::new(),
+        looks: Vec::new(),
         starts: Vec::new(),
         crashes: Vec::new(),
         user_actions: Vec::new(),
@@ -66,5 +71,6 @@ pub fn tried(at: Duration, host: &str, status: u16) -> ServerRecord {
             authorization: Some(authorization),
         },
         status: Some(status),
+        retry_after: None,
     }
 }

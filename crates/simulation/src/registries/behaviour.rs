@@ -34,6 +34,8 @@ pub enum ServerCondition {
     Refusing,
     /// Its name doesn't exist.
     Unnamed,
+    /// It redirects everything to the host of that number.
+    Redirected(usize),
 }
 
 /// A registry's behaviour, which a history changes over time.
@@ -78,6 +80,10 @@ impl RegistryBehaviour {
             ServerCondition::Status(status, wait) => {
                 let headers = wait.map(|seconds| ("retry-after", seconds.to_string()));
                 send(Duration::ZERO, status, headers.into_iter().collect(), "{\"errors\":[]}")
+            }
+            ServerCondition::Redirected(host) => {
+                let location = format!("{}{}", crate::cast::endpoint(host), request.path);
+                send(Duration::ZERO, 307, vec![("location", location)], "")
             }
             ServerCondition::Silent => RegistryAnswer::Nothing,
             ServerCondition::Reset | ServerCondition::Refusing | ServerCondition::Unnamed => {

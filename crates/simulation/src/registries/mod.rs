@@ -9,4 +9,4 @@ pub mod http;
 pub mod network;
 
 pub use behaviour::{RegistryBehaviour, ServerCondition, SignInMethod};
-pub use network::{Registries, ServerRecord};
+pub use network::{Registries, ServerChange, ServerRecord};

@@ -38,6 +38,17 @@ pub struct ServerRecord {
     pub request: HttpRequest,
     /// The status of the answer; none if there was no answer.
     pub status: Option<u16>,
+    /// How many seconds the answer asks to wait.
+    pub retry_after: Option<u64>,
+}
+
+/// A change of a server's behaviour.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerChange {
+    /// When, since the history began.
+    pub at: Duration,
+    /// Its behaviour from then on.
+    pub behaviour: RegistryBehaviour,
 }
 
 /// All servers of a history. Clones share them.
@@ -50,6 +61,7 @@ struct Servers {
     behaviours: Vec<RegistryBehaviour>,
     names: BTreeMap<String, usize>,
     records: Vec<ServerRecord>,
+    changes: Vec<ServerChange>,
 }
 
 impl Registries {
@@ -69,8 +81,24 @@ impl Registries {
     pub fn change(&self, host: &str, change: impl FnOnce(&mut RegistryBehaviour)) {
         let mut servers = self.servers();
         if let Some(index) = servers.names.get(host).copied() {
+            let before = servers.behaviours[index].clone();
             change(&mut servers.behaviours[index]);
+            let behaviour = servers.behaviours[index].clone();
+            if behaviour != before {
+                servers.changes.push(ServerChange { at: clock::elapsed(), behaviour });
+            }
         }
+    }
+
+    /// Returns all changes of behaviour so far.
+    pub fn changes(&self) -> Vec<ServerChange> {
+        self.servers().changes.clone()
+    }
+
+    /// Returns when the server with that host name changed last.
+    pub fn changed(&self, host: &str) -> Option<Duration> {
+        let servers = self.servers();
+        servers.changes.iter().rfind(|change| change.behaviour.host == host).map(|change| change.at)
     }
 
     /// Returns the behaviour of the server with that host name.
@@ -116,11 +144,12 @@ impl Registries {
     }
 
     fn record(&self, host: &str, request: HttpRequest, answer: &RegistryAnswer) {
-        let status = match answer {
-            RegistryAnswer::Send { status, .. } => Some(*status),
-            RegistryAnswer::Nothing | RegistryAnswer::Close => None,
+        let (status, retry_after) = match answer {
+            RegistryAnswer::Send { status, headers, .. } => (Some(*status), asked_pause(headers)),
+            RegistryAnswer::Nothing | RegistryAnswer::Close => (None, None),
         };
-        let record = ServerRecord { at: clock::elapsed(), host: host.to_owned(), request, status };
+        let record =
+            ServerRecord { at: clock::elapsed(), host: host.to_owned(), request, status, retry_after };
         self.servers().records.push(record);
     }
 
@@ -149,6 +178,10 @@ impl Registries {
         let last = u8::try_from(*index).map_err(|_| DnsFailure::ServerFailure)?;
         Ok(Arc::from([IpAddr::from(Ipv4Addr::new(20, 0, 0, last))]))
     }
+}
+
+fn asked_pause(headers: &[(&'static str, String)]) -> Option<u64> {
+    headers.iter().find(|(name, _)| *name == "retry-after").and_then(|(_, value)| value.parse().ok())
 }
 
 impl Network for Registries {

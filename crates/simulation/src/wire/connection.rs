@@ -14,7 +14,11 @@ use kube::client::Body;
 use serde_json::json;
 use tower::{BoxError, Service, ServiceExt as _};
 
-use super::{ApiLink, fate::Fate, log::SentRequest};
+use super::{
+    ApiLink,
+    fate::{Fate, RequestPurpose},
+    log::SentRequest,
+};
 use crate::clock;
 
 /// The body of an answer.
@@ -73,13 +77,14 @@ impl ApiLink {
     /// Decides what happens to a request, and records it.
     fn send(&self, request: &Request<Body>) -> Fate {
         let (method, path) = (request.method(), request.uri());
-        let fate = self.fate(method != Method::GET, path.path().ends_with("/status"));
+        let (method, path) = (method.to_string(), path.to_string());
+        let fate = self.fate(RequestPurpose::of(&method, &path));
         self.log.add(SentRequest {
             at: clock::elapsed(),
             replica: self.replica,
             incarnation: self.incarnation,
-            method: method.to_string(),
-            path: path.to_string(),
+            method,
+            path,
             fate,
         });
         fate

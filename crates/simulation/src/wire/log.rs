@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::fate::Fate;
+use super::fate::{Fate, RequestPurpose};
 
 /// A request that a replica sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,9 +25,9 @@ pub struct SentRequest {
 }
 
 impl SentRequest {
-    /// Returns whether it changes anything.
-    pub fn is_write(&self) -> bool {
-        self.method != "GET"
+    /// Returns what it is for.
+    pub fn purpose(&self) -> RequestPurpose {
+        RequestPurpose::of(&self.method, &self.path)
     }
 }
 

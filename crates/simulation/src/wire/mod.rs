@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fate::{Fate, KillPoint, LinkFaults},
+    fate::{Fate, KillPoint, LinkFaults, RequestPurpose},
     log::RequestLog,
 };
 use crate::chance::Chance;
@@ -41,7 +41,6 @@ pub struct ApiLink {
 struct LinkState {
     faults: LinkFaults,
     chance: Chance,
-    writes: u64,
     /// How often the watches were cut.
     cuts: u64,
 }
@@ -50,7 +49,7 @@ impl ApiLink {
     /// Connections without faults.
     pub fn new(replica: usize, incarnation: u32, seed: u64, log: RequestLog) -> Arc<Self> {
         let chance = Chance::new(seed ^ (replica as u64) << 32 ^ u64::from(incarnation) << 40);
-        let state = LinkState { faults: LinkFaults::default(), chance, writes: 0, cuts: 0 };
+        let state = LinkState { faults: LinkFaults::default(), chance, cuts: 0 };
         let (changed, killed) = (Notify::new(), CancellationToken::new());
         Arc::new(Self { replica, incarnation, log, state: Mutex::new(state), changed, killed })
     }
@@ -74,8 +73,7 @@ impl ApiLink {
 
     /// Kills the process at one of its next writes.
     pub fn kill_at(&self, point: KillPoint) {
-        let state = &mut *self.state();
-        state.faults.kill_at = Some(KillPoint { write: state.writes + point.write, ..point });
+        self.state().faults.kill_at = Some(point);
     }
 
     /// Returns when the process was killed.
@@ -89,15 +87,9 @@ impl ApiLink {
     }
 
     /// Decides what happens to the next request.
-    fn fate(&self, is_write: bool, is_status: bool) -> Fate {
+    fn fate(&self, purpose: RequestPurpose) -> Fate {
         let state = &mut *self.state();
-        state.writes += u64::from(is_write);
-        let point = state.faults.kill_at.filter(|point| is_write && point.write <= state.writes);
-        if let Some(KillPoint { after, .. }) = point {
-            state.faults.kill_at = None;
-            return Fate::Kill { after };
-        }
-        state.faults.fate(is_write, is_status, &mut state.chance)
+        state.faults.fate(purpose, &mut state.chance)
     }
 
     /// Returns how long a message takes.

@@ -1,6 +1,7 @@
 //! What the operator should say of a registry, and where it should deliver pull Secrets. Pure: a model of the promises in a few lines,
 //! independent of the operator's code.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use crate::{
@@ -53,6 +54,38 @@ fn answered(server: &RegistryBehaviour, password: Option<&str>) -> (&'static str
         (_, Some(true)) => ("True", "Available"),
         (_, Some(false)) => ("False", "Rejected"),
     }
+}
+
+/// What a pull Secret should contain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PullSecretLogin {
+    host: String,
+    auth: String,
+}
+
+impl PullSecretLogin {
+    /// Whether a Secret contains it, and nothing else.
+    pub fn is_in(&self, secret: &Value) -> bool {
+        let decoded =
+            secret["data"][".dockerconfigjson"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
+        let Some(config) = decoded.and_then(|json| serde_json::from_slice::<Value>(&json).ok()) else {
+            return false;
+        };
+        let logins: Vec<_> = config["auths"].as_object().into_iter().flatten().collect();
+        matches!(&logins[..], [(host, login)] if host.contains(&self.host) && login["auth"] == self.auth)
+    }
+}
+
+/// Returns what the pull Secrets of a registry should contain.
+pub fn content(circumstances: Circumstances<'_>) -> Option<PullSecretLogin> {
+    let secret = circumstances.secret?;
+    let part = |field: &str| BASE64_STANDARD.decode(secret["data"][field].as_str()?).ok();
+    let login = [part("username")?, b":".to_vec(), part("password")?].concat();
+    let endpoint = circumstances.object["spec"]["endpoint"].as_str()?;
+    Some(PullSecretLogin {
+        host: endpoint.trim_start_matches("http://").to_owned(),
+        auth: BASE64_STANDARD.encode(login),
+    })
 }
 
 /// Returns the namespaces that should have the pull Secret of a registry; none if nothing is promised. `tenants` are the namespaces that
@@ -112,6 +145,23 @@ mod tests {
         assert_eq!(verdict(SignInMethod::Basic, None), Some(("False", "SecretNotFound")));
         assert_eq!(verdict(SignInMethod::Anonymous, Some(1)), Some(("True", "CredentialsUnprovable")));
         assert_eq!(verdict(SignInMethod::TokenElsewhere, Some(1)), Some(("False", "UntrustedTokenService")));
+    }
+
+    #[test]
+    fn pull_secret_has_the_password_and_the_host() {
+        let (object, login) = (REGISTRIES[0].manifest(0, true), REGISTRIES[0].secret_manifest(1));
+        let case = Circumstances { object: &object, secret: Some(&login), is_permitted: true, server: None };
+        let wanted = content(case).unwrap();
+        let with = |host: &str, password: &str| {
+            let auth = crate::registries::http::base64(&format!("system-a:{password}"));
+            let config = serde_json::json!({"auths": {host: {"auth": auth}}}).to_string();
+            let data = crate::registries::http::base64(&config);
+            wanted.is_in(&serde_json::json!({"data": {".dockerconfigjson": data}}))
+        };
+        assert!(with("http://r0.zero.example", "password-1"));
+        assert!(!with("http://r0.zero.example", "password-2"));
+        assert!(!with("http://r1.one.example", "password-1"));
+        assert!(!wanted.is_in(&serde_json::json!({})));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl SimulatedWorld {
             InjectedFault::CutWatches(replica) => slot(replica).cut_watches(),
             InjectedFault::Blackholed(replica, long) => blackhole(slot(replica), long),
             InjectedFault::LostReplies(replica, writes) => {
-                slot(replica).change(|faults| faults.lost_replies = writes);
+                slot(replica).change(|faults| faults.lost_replies = Some(writes));
             }
             InjectedFault::LateWrites(replica, writes, late) => {
                 slot(replica).change(|faults| faults.late_writes = Some((writes, late)));

@@ -3,6 +3,7 @@
 //! - `chart`: what the chart installs.
 //! - [`desired`]: what the operator should say. Pure.
 //! - `faults`: what goes wrong.
+//! - [`promise`]: until when a registry must be as it should. Pure.
 //! - `replicas`: processes that start again when they end.
 //! - `run`: one history from its beginning to its trace.
 //! - `setting`: what exists before a history.
@@ -12,6 +13,7 @@
 mod chart;
 pub mod desired;
 mod faults;
+pub mod promise;
 mod replicas;
 mod run;
 mod setting;
@@ -23,11 +25,18 @@ use std::{
     time::Duration,
 };
 
-use self::replicas::{ReplicaSlot, ReplicaSurroundings};
 pub use self::run::run;
+use self::{
+    promise::InputChanges,
+    replicas::{ReplicaSlot, ReplicaSurroundings},
+};
 use crate::{
-    api_server::ApiServer, cast::NAMESPACES, history::SimulatedHistory, registries::Registries,
-    trace::AcceptedWrite, wire::log::RequestLog,
+    api_server::{ApiServer, WriteRecord},
+    cast::NAMESPACES,
+    history::SimulatedHistory,
+    registries::Registries,
+    trace::AcceptedWrite,
+    wire::log::RequestLog,
 };
 
 /// A world.
@@ -40,6 +49,8 @@ pub struct SimulatedWorld {
     /// What users did, in order.
     user_actions: Arc<Mutex<Vec<String>>>,
     replicas: Vec<Arc<ReplicaSlot>>,
+    /// When what registries depend on changed.
+    changes: Mutex<InputChanges>,
 }
 
 impl SimulatedWorld {
@@ -47,6 +58,7 @@ impl SimulatedWorld {
     fn begin(history: &SimulatedHistory) -> Self {
         let (server, registries) = setting::setting();
         let (log, starts, crashes) = (RequestLog::default(), Arc::default(), Arc::default());
+        let changes = Mutex::default();
         let around = ReplicaSurroundings {
             server: server.clone(),
             registries: registries.clone(),
@@ -57,7 +69,8 @@ impl SimulatedWorld {
         };
         let replicas = (0..history.replicas).map(|number| ReplicaSlot::start(number, around.clone()));
         let replicas = replicas.collect();
-        Self { server, registries, log, starts, crashes, user_actions: Arc::default(), replicas }
+        let user_actions = Arc::default();
+        Self { server, registries, log, starts, crashes, user_actions, replicas, changes }
     }
 
     /// Sets the store back to its state so long ago.
@@ -96,5 +109,13 @@ impl SimulatedWorld {
 
     fn writes(&self) -> Vec<AcceptedWrite> {
         self.server.writes().iter().filter(|record| record.stored).map(setting::accepted).collect()
+    }
+
+    /// Returns the writes that were accepted and changed nothing.
+    fn idle_writes(&self) -> Vec<AcceptedWrite> {
+        let is_idle = |record: &&WriteRecord| {
+            !record.stored && record.code < 300 && !record.target.dry_run && record.before.is_none()
+        };
+        self.server.writes().iter().filter(is_idle).map(setting::accepted).collect()
     }
 }

@@ -96,7 +96,7 @@ impl ReplicaSlot {
         change(&mut state.faults);
         // What happens once, to the next writes, is the process's alone.
         state.faults =
-            LinkFaults { kill_at: None, lost_replies: 0, late_writes: None, ..state.faults.clone() };
+            LinkFaults { kill_at: None, lost_replies: None, late_writes: None, ..state.faults.clone() };
         if let Some(link) = &state.link {
             link.change(change);
         }

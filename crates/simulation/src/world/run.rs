@@ -12,16 +12,20 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::SimulatedWorld;
+use super::{SimulatedWorld, promise::SHOWN};
 use crate::{
     chance, clock,
     history::{HistoryEvent, SimulatedHistory, generate},
+    panics,
     registries::ServerCondition,
-    trace::{HistoryTrace, RECOVERY},
+    trace::{HistoryTrace, RECOVERY, Snapshot},
 };
 
 /// How long a history may take by a real clock. It takes less than a second.
 const LONGEST: Duration = Duration::from_mins(2);
+
+/// A moment.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// Why a history didn't come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,7 @@ fn in_own_thread(history: SimulatedHistory) -> Result<HistoryTrace, HistoryError
 
 fn in_this_thread(history: SimulatedHistory) -> Result<HistoryTrace, HistoryError> {
     chance::seed_thread(history.seed);
+    panics::note_all();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(happen(history)))
 }
@@ -66,23 +71,33 @@ async fn happen(history: SimulatedHistory) -> HistoryTrace {
     clock::begin();
     let began = Instant::now();
     let world = SimulatedWorld::begin(&history);
-    for event in &history.events {
+    let mut looks = Vec::new();
+    for (index, event) in history.events.iter().enumerate() {
         sleep_until(began + event.at).await;
         match &event.event {
             HistoryEvent::Step(step) => world.step(step),
             HistoryEvent::Fault(fault) => world.inject(fault),
         }
+        let next = history.events.get(index + 1).map_or(history.active, |next| next.at);
+        world.look_until(next, began, &mut looks).await;
     }
     sleep_until(began + history.active).await;
     world.end_faults();
     world.calm_registries();
-    world.request_all();
+    if history.asks {
+        world.request_all();
+    }
+    world.look();
     let mut snapshots = Vec::new();
     for after in [RECOVERY, history.calm] {
         sleep_until(began + history.active + after).await;
         snapshots.push(world.snapshot());
     }
     HistoryTrace {
+        looks,
+        changes: world.registries.changes(),
+        idle_writes: world.idle_writes(),
+        broken: world.broken(),
         writes: world.writes(),
         requests: world.log.all(),
         served: world.registries.records(),
@@ -95,6 +110,29 @@ async fn happen(history: SimulatedHistory) -> HistoryTrace {
 }
 
 impl SimulatedWorld {
+    /// Looks after an event, and just before the next one, whether everything is as it should be.
+    async fn look_until(&self, next: Duration, began: Instant, looks: &mut Vec<Snapshot>) {
+        let now = clock::elapsed();
+        if next <= now {
+            return;
+        }
+        self.look();
+        let (shown, last) = (now + SHOWN + MOMENT, next.saturating_sub(MOMENT));
+        for at in [shown, last] {
+            if at >= shown && at < next && at > clock::elapsed() {
+                sleep_until(began + at).await;
+                looks.push(self.look());
+            }
+        }
+    }
+
+    /// Returns what the simulation itself can't go on from.
+    fn broken(&self) -> Vec<String> {
+        let unknown = self.server.unknown_requests();
+        let unknown = unknown.into_iter().map(|request| format!("answered with 501: {request}"));
+        unknown.chain(panics::take()).collect()
+    }
+
     /// Lets all registries answer.
     fn calm_registries(&self) {
         for host in crate::cast::HOSTS {

@@ -92,12 +92,14 @@ pub(super) fn accepted(record: &WriteRecord) -> AcceptedWrite {
         value.unwrap_or_default().to_owned()
     };
     let newest = record.after.as_ref().or(record.before.as_ref()).cloned();
+    // A write that changed nothing has no object.
+    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
     AcceptedWrite {
         at: at(record.time),
         by_operator: &*record.target.user == ACCOUNT,
-        kind: text(&newest, "/kind"),
+        kind: or(text(&newest, "/kind"), record.target.resource),
         namespace: record.target.namespace.clone(),
-        name: text(&newest, "/metadata/name"),
+        name: or(text(&newest, "/metadata/name"), &record.target.name),
         subresource: record.target.subresource.clone(),
         before: record.before.clone(),
         after: record.after.clone(),

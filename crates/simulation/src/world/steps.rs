@@ -12,6 +12,7 @@ use crate::{
     cast::{CastRegistry, HOSTS, NAMESPACES, REGISTRIES, endpoint, password_text},
     clock,
     history::UserStep,
+    registries::http::base64,
 };
 
 /// How long a user waits for a deletion to finish before creating the object again.
@@ -61,9 +62,13 @@ impl SimulatedWorld {
             | UserStep::TouchSecret(_)
             | UserStep::DeleteSecret(_)
             | UserStep::DeletePullSecrets(_) => self.change_secret(step),
-            UserStep::Label(..) | UserStep::DeleteNamespace(_) | UserStep::CreateNamespace(_) => {
-                self.change_namespace(step);
-            }
+            UserStep::Label(..)
+            | UserStep::Relabel(..)
+            | UserStep::DeleteNamespace(_)
+            | UserStep::CreateNamespace(_) => self.change_namespace(step),
+            UserStep::OverwriteStatus(_)
+            | UserStep::OverwritePullSecret(..)
+            | UserStep::ForeignSecret(..) => self.interfere(step),
             UserStep::Restore(back) => self.restore(back),
             UserStep::Compact => self.server.compact(),
             UserStep::StoreUndecodable => drop(self.server.store_unchecked(undecodable())),
@@ -115,16 +120,41 @@ impl SimulatedWorld {
 
     fn change_namespace(&self, step: &UserStep) {
         match *step {
-            UserStep::Label(number, yes) => {
-                let (name, tenant) = NAMESPACES[number];
-                let labels = json!({registry_api::TENANT_LABEL: yes.then_some(tenant)});
-                drop(self.server.merge("namespaces", "", name, &json!({"metadata": {"labels": labels}})));
-            }
+            UserStep::Label(number, yes) => self.label(number, yes.then_some(NAMESPACES[number].1)),
+            UserStep::Relabel(number, other) => self.label(number, Some(NAMESPACES[other].1)),
             UserStep::DeleteNamespace(number) => {
                 drop(self.server.delete("namespaces", "", NAMESPACES[number].0));
                 self.finish_deletion(NAMESPACES[number].0);
             }
             UserStep::CreateNamespace(number) => self.create(&namespace(number)),
+            _ => {}
+        }
+    }
+
+    fn label(&self, namespace: usize, tenant: Option<&str>) {
+        let labels = json!({registry_api::TENANT_LABEL: tenant});
+        let patch = json!({"metadata": {"labels": labels}});
+        drop(self.server.merge("namespaces", "", NAMESPACES[namespace].0, &patch));
+    }
+
+    /// Does what other clients do to what is the operator's, or has a name that it wants.
+    fn interfere(&self, step: &UserStep) {
+        match *step {
+            UserStep::OverwriteStatus(number) => {
+                let registry = REGISTRIES[number];
+                let namespace = registry.namespace.unwrap_or_default();
+                let status = json!({"status": {"conditions": [], "observedGeneration": 0}});
+                drop(self.server.merge_status(registry.resource(), namespace, registry.name, &status));
+            }
+            UserStep::OverwritePullSecret(number, namespace) => {
+                let data = json!({"data": {".dockerconfigjson": base64("{\"auths\":{}}")}});
+                let name = REGISTRIES[number].pull_secret();
+                drop(self.server.merge("secrets", NAMESPACES[namespace].0, &name, &data));
+            }
+            UserStep::ForeignSecret(number, namespace) => {
+                let secret = foreign(NAMESPACES[namespace].0, &REGISTRIES[number].pull_secret());
+                drop(self.server.create(&secret));
+            }
             _ => {}
         }
     }
@@ -190,6 +220,14 @@ impl SimulatedWorld {
     pub(super) fn request_all(&self) {
         (0..REGISTRIES.len()).for_each(|number| self.step(&UserStep::Request(number)));
     }
+}
+
+/// Returns a Secret that a user made.
+fn foreign(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": name, "namespace": namespace}, "data": {"own": base64("mine")},
+    })
 }
 
 fn note(actions: &Mutex<Vec<String>>, action: String) {

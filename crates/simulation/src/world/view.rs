@@ -1,16 +1,19 @@
 //! The state of all registries, for the invariants.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::{
     SimulatedWorld,
-    desired::{Circumstances, audience, desired_ready},
+    desired::{Circumstances, audience, content, desired_ready},
+    promise::{InputChanges, PromiseCase, due, inputs, rejections},
 };
 use crate::{
     cast::{CastRegistry, REGISTRIES},
     clock,
+    registries::{RegistryBehaviour, ServerRecord},
     trace::{RegistryView, Snapshot},
 };
 
@@ -25,9 +28,17 @@ struct WorldObjects {
 impl SimulatedWorld {
     /// Returns the state of all registries.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let objects = self.objects();
-        let registries = REGISTRIES.iter().map(|registry| self.view(registry, &objects)).collect();
-        Snapshot { at: clock::elapsed(), registries, state: objects.state() }
+        Snapshot { state: self.objects().state(), ..self.look() }
+    }
+
+    /// Returns the state of all registries, without all the objects.
+    pub(super) fn look(&self) -> Snapshot {
+        let (objects, records) = (self.objects(), self.registries.records());
+        let changes = &mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.note_foreign(changes);
+        let view = |registry| self.view(registry, &objects, (&records, &mut *changes));
+        let registries = REGISTRIES.iter().map(view).collect();
+        Snapshot { at: clock::elapsed(), registries, state: Value::Null }
     }
 
     fn objects(&self) -> WorldObjects {
@@ -46,14 +57,44 @@ impl SimulatedWorld {
         WorldObjects { registries, secrets: list("secrets"), tenants: tenants.collect() }
     }
 
-    fn view(&self, registry: &CastRegistry, objects: &WorldObjects) -> RegistryView {
+    fn view(
+        &self,
+        registry: &CastRegistry,
+        objects: &WorldObjects,
+        (records, changes): (&[ServerRecord], &mut InputChanges),
+    ) -> RegistryView {
         let object = objects.registries.get(registry.name);
         let number =
             |pointer: &str| object.and_then(|object| object.pointer(pointer)).and_then(Value::as_i64);
-        let desired = object.and_then(|object| self.desired(registry, object, objects));
-        let delivered =
-            objects.secrets.iter().filter(|secret| secret["metadata"]["name"] == registry.pull_secret());
+        let server = object.and_then(|object| self.registries.behaviour(&host_of(object)));
+        let circumstances = object.map(|object| objects.circumstances(registry, object, server.as_ref()));
+        let desired = circumstances.and_then(desired_ready);
+        let due = self.due(registry, circumstances, (desired, records), changes);
+        let own = |secret: &&Value| {
+            secret["metadata"]["name"] == registry.pull_secret() && is_the_operators(secret)
+        };
+        let wanted = circumstances.and_then(content);
+        let (delivered, audience) = (
+            objects.secrets.iter().filter(own),
+            audience(registry, object, desired, &objects.tenants).map(|audience| {
+                let is_free = |namespace: &String| {
+                    !changes.was_foreign(namespace, &registry.pull_secret(), clock::elapsed())
+                };
+                audience.into_iter().filter(is_free).collect()
+            }),
+        );
+        let delivered = delivered.filter(|secret| {
+            let namespace = text(secret, "/metadata/namespace");
+            !changes.was_foreign(&namespace, &registry.pull_secret(), clock::elapsed())
+        });
+        let is_wrong = |secret: &&Value| !wanted.as_ref().is_some_and(|wanted| wanted.is_in(secret));
         RegistryView {
+            due,
+            wrong: delivered
+                .clone()
+                .filter(is_wrong)
+                .map(|secret| text(secret, "/metadata/namespace"))
+                .collect(),
             key: registry.name.to_owned(),
             deleting: object.is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some()),
             generation: number("/metadata/generation").unwrap_or_default(),
@@ -61,29 +102,79 @@ impl SimulatedWorld {
             ready: object.map(ready).unwrap_or_default(),
             desired: desired.map(|(status, reason)| (status.to_owned(), reason.to_owned())),
             delivered: delivered.map(|secret| text(secret, "/metadata/namespace")).collect(),
-            audience: audience(registry, object, desired, &objects.tenants),
+            audience,
         }
     }
 
-    fn desired(
+    /// Returns when a registry must be as it should be.
+    fn due(
         &self,
         registry: &CastRegistry,
-        object: &Value,
-        objects: &WorldObjects,
-    ) -> Option<(&'static str, &'static str)> {
-        let host = text(object, "/spec/endpoint").replace("http://", "");
-        let secret = objects.secrets.iter().find(|secret| {
-            text(secret, "/metadata/name") == registry.secret()
-                && text(secret, "/metadata/namespace") == registry.home()
-        });
-        let is_permitted =
-            registry.namespace.is_none_or(|own| objects.tenants.iter().any(|(name, _)| name == own));
-        let server = self.registries.behaviour(&host);
-        desired_ready(Circumstances { object, secret, is_permitted, server: server.as_ref() })
+        circumstances: Option<Circumstances<'_>>,
+        (desired, records): (Option<(&str, &str)>, &[ServerRecord]),
+        changes: &mut InputChanges,
+    ) -> Duration {
+        let parts = circumstances.map(|its| inputs(Some(its.object), its.secret, its.is_permitted));
+        let since = changes.observe(registry, parts.unwrap_or_default(), clock::elapsed());
+        let host = circumstances.map(|its| host_of(its.object)).unwrap_or_default();
+        let login = circumstances.and_then(login);
+        due(PromiseCase {
+            registry,
+            needs_server: !matches!(desired, Some((_, "NotATenant" | "SecretNotFound" | "SecretInvalid"))),
+            inputs: since,
+            server: self.registries.changed(&host),
+            rejected: login.map(|login| rejections(records, &host, &login)).unwrap_or_default(),
+            is_right: matches!(desired, Some(("True", _))),
+        })
     }
 }
 
+/// Returns the user and the password that a registry shows.
+fn login(circumstances: Circumstances<'_>) -> Option<(String, String)> {
+    let part = |field: &str| {
+        let encoded = circumstances.secret?.pointer(&format!("/data/{field}"))?.as_str()?;
+        String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()
+    };
+    circumstances.object.pointer("/spec/auth/basic")?;
+    Some((part("username")?, part("password")?))
+}
+
+fn host_of(object: &Value) -> String {
+    text(object, "/spec/endpoint").replace("http://", "")
+}
+
+/// Whether a Secret has the operator's label.
+fn is_the_operators(secret: &Value) -> bool {
+    secret["metadata"]["labels"].get(registry_api::REGISTRY_UID_LABEL).is_some()
+}
+
 impl WorldObjects {
+    fn circumstances<'a>(
+        &'a self,
+        registry: &CastRegistry,
+        object: &'a Value,
+        server: Option<&'a RegistryBehaviour>,
+    ) -> Circumstances<'a> {
+        let secret = self.secrets.iter().find(|secret| {
+            secret["metadata"]["name"] == registry.secret()
+                && secret["metadata"]["namespace"] == registry.home()
+        });
+        let is_permitted =
+            registry.namespace.is_none_or(|own| self.tenants.iter().any(|(name, _)| name == own));
+        Circumstances { object, secret, is_permitted, server }
+    }
+
+    /// Notes the Secrets of other owners that have the name of a pull Secret.
+    fn note_foreign(&self, changes: &mut InputChanges) {
+        let names: Vec<String> = REGISTRIES.iter().map(CastRegistry::pull_secret).collect();
+        for secret in self.secrets.iter().filter(|secret| !is_the_operators(secret)) {
+            let name = text(secret, "/metadata/name");
+            if names.contains(&name) {
+                changes.note_foreign(&text(secret, "/metadata/namespace"), &name, clock::elapsed());
+            }
+        }
+    }
+
     /// Returns all objects that users see, without what differs between two runs. The status of a suspended registry, and its pull
     /// Secrets, are those of the moment of its suspension, which faults delay.
     fn state(&self) -> Value {
