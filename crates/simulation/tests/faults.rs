@@ -378,6 +378,35 @@ fn lost_lease_shortens_no_pause_of_a_password() {
     assert!(rejected[1] >= history.active, "until a user asks for it: {rejected:?}");
 }
 
+/// The process ends before it has deleted the pull Secrets, and the next one can't list some namespaces at once.
+#[test]
+fn finalizer_waits_for_namespaces_that_failed_once() {
+    let events = vec![
+        (0, Step(S::WriteSecret(0, 1))),
+        (0, Step(S::Create(0, true))),
+        (0, Step(S::Create(2, false))),
+        (0, Step(S::WriteSecret(4, 1))),
+        (0, Step(S::Create(4, false))),
+        (6_141, Fault(F::Failing(0, 33, Duration::from_millis(18_557)))),
+        (11_378, Step(S::PullSecret(0, false))),
+        (12_165, Fault(F::Stop(0, Duration::from_millis(2_116)))),
+    ];
+    let history = SimulatedHistory { seed: 1335, active: seconds(27), ..story(1, events) };
+    let trace = holds(&history);
+    let gone = trace.writes.iter().filter(|write| write.name == "system-a-pull" && write.after.is_none());
+    let last = gone.map(|write| write.at).max().unwrap();
+    let finalizers = |object: &Option<std::sync::Arc<serde_json::Value>>| {
+        object.as_ref().is_some_and(|object| object.pointer("/metadata/finalizers/0").is_some())
+    };
+    let freed =
+        trace.writes.iter().find(|write| finalizers(&write.before) && !finalizers(&write.after)).unwrap();
+    assert!(
+        last > seconds(14) && freed.at > last,
+        "pull Secrets until {last:?}, finalizer until {:?}",
+        freed.at
+    );
+}
+
 /// A server may reject a password, and count that, though the answer comes too late to be seen.
 #[test]
 fn unanswered_try_of_a_rejected_password_waits() {
