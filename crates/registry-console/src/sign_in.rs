@@ -13,7 +13,7 @@ use crate::{
     console::{Console, SignedIn},
     error::ConsoleError,
     session::Session,
-    user::UserClient,
+    user::{SignIn, UserClient},
 };
 
 /// What may stand in the URL of the first page.
@@ -48,8 +48,7 @@ pub async fn enter(
 async fn begin(console: &Console, code: &str) -> Result<Response, ConsoleError> {
     let door = console.open(code).ok_or(ConsoleError::UsedLink)?;
     let sign_in = door.sign_in().ok_or(ConsoleError::UsedLink)?;
-    let user = UserClient::new(sign_in, &console.system_namespace)
-        .map_err(|error| ConsoleError::Internal(error.to_string()))?;
+    let user = client(console, sign_in).await?;
     let name = user.name().await?;
     let id = console.edge.unguessable();
     let id = id
@@ -59,6 +58,15 @@ async fn begin(console: &Console, code: &str) -> Result<Response, ConsoleError> 
     console.sessions().begin(id, Session::new(user, name, now), now);
     door.close_for_good();
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/system")).into_response())
+}
+
+/// A credential plugin of the kubeconfig blocks its thread until it has a token, for which it may wait for a person. A thread that serves
+/// would leave signals and other requests waiting.
+async fn client(console: &Console, sign_in: SignIn) -> Result<UserClient, ConsoleError> {
+    let namespace = console.system_namespace.clone();
+    let made = tokio::task::spawn_blocking(move || UserClient::new(sign_in, &namespace)).await;
+    let made = made.map_err(|error| ConsoleError::Internal(error.to_string()))?;
+    made.map_err(|error| ConsoleError::Internal(error.to_string()))
 }
 
 /// Signs out.
