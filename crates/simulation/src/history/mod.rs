@@ -155,8 +155,11 @@ impl HistoryEvent {
                 | F::Stop(_, long)
                 | F::Stale(_, long) => Some(long),
                 F::CutWatches(_) | F::Jump(_) => Some(Duration::ZERO),
-                F::Failing(..) | F::StatusForbidden(..) | F::LostReplies(..) | F::LateWrites(..) => None,
-                F::KillAt(..) => None,
+                F::Failing(..)
+                | F::StatusForbidden(..)
+                | F::LostReplies(..)
+                | F::LateWrites(..)
+                | F::KillAt(..) => None,
             },
         }
     }

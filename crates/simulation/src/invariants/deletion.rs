@@ -38,7 +38,8 @@ pub fn deletion_finishes(trace: &HistoryTrace) -> Vec<String> {
 
 fn too_late(trace: &HistoryTrace, write: &AcceptedWrite, since: Duration) -> Option<String> {
     let by = since + LONGEST;
-    let is_late = write.at > by && trace.is_undisturbed_between(since.max(write.at - LONGEST), write.at);
+    let is_late =
+        write.at > by && trace.is_undisturbed_between(since.max(write.at.saturating_sub(LONGEST)), write.at);
     is_late.then(|| format!("{} was deleted at {since:?} and gone at {:?}", write.name, write.at))
 }
 

@@ -142,7 +142,7 @@ mod tests {
         let mut trace = trace();
         let stop = HistoryEvent::Fault(InjectedFault::Stop(0, minute(1)));
         trace.history.events = vec![TimedEvent { at: minute(1), event: stop }];
-        trace.writes = vec![lease(minute(1) - Duration::from_secs(3), "replica-0_0")];
+        trace.writes = vec![lease(Duration::from_secs(57), "replica-0_0")];
         assert_eq!(lease_is_released(&trace).len(), 1);
         trace.writes.push(lease(minute(1) + Duration::from_secs(1), ""));
         assert!(lease_is_released(&trace).is_empty());

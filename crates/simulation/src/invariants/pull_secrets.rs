@@ -110,7 +110,7 @@ mod tests {
         let (create, delete) = (secret(1, None, Some(own())), secret(2, Some(own()), None));
         let mut deleting = held.clone();
         deleting["metadata"]["deletionTimestamp"] = json!("now");
-        let ask = write(minute(3) - Duration::from_secs(9), "", Some(held), Some(deleting.clone()));
+        let ask = write(Duration::from_secs(171), "", Some(held), Some(deleting.clone()));
         let release = write(minute(3), "", Some(deleting), None);
         trace.writes = vec![create.clone(), delete, ask.clone(), release.clone()];
         assert!(finalizer_outlives_pull_secrets(&trace).is_empty());

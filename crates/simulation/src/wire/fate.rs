@@ -79,10 +79,14 @@ pub struct NextWrites {
 }
 
 impl NextWrites {
-    /// Counts a request if it is one of them. Returns whether it is, and how many are left.
-    fn take(self, purpose: RequestPurpose) -> Option<Option<Self>> {
+    /// Counts a request if it is one of them. Returns what is left then.
+    fn take(self, purpose: RequestPurpose) -> Option<Self> {
         let left = Self { count: self.count.saturating_sub(1), ..self };
-        (self.count > 0 && purpose.is(self.kind)).then_some(Some(left).filter(|left| left.count > 0))
+        (self.count > 0 && purpose.is(self.kind)).then_some(left)
+    }
+
+    fn any_left(self) -> bool {
+        self.count > 0
     }
 }
 
@@ -129,13 +133,13 @@ impl LinkFaults {
             return Fate::Refused(403);
         }
         if let Some(left) = self.lost_replies.and_then(|writes| writes.take(purpose)) {
-            self.lost_replies = left;
+            self.lost_replies = Some(left).filter(|left| left.any_left());
             return if chance.once_in(2) { Fate::ReplyLost } else { Fate::Unanswered };
         }
         if let Some((writes, late)) = self.late_writes
             && let Some(left) = writes.take(purpose)
         {
-            self.late_writes = left.map(|left| (left, late));
+            self.late_writes = Some((left, late)).filter(|(left, _)| left.any_left());
             return Fate::Late(late);
         }
         if chance.below(100) < self.failing {
