@@ -69,7 +69,7 @@ impl Visitor {
         Ok(visitor.map(|visitor| Self { _console: Some(console), ..visitor }))
     }
 
-    /// A person at the console in the cluster with that URL, whose certificate the browser takes whoever issued it.
+    /// A person at the console in the cluster with that URL, whose certificate the browser takes from any issuer.
     pub async fn at(origin: &str, way: Way) -> Result<Option<Self>> {
         let chromium = match Chromium::start().await {
             Ok(chromium) => chromium,
