@@ -81,9 +81,9 @@ impl Replica {
             self.guard().forget();
             self.health.stand_by();
             let acquired = candidate.acquire(|| self.health.answered());
-            let Some(was_holder) = stop.run_until_cancelled(acquired).await else { return };
+            let Some(goes_on) = stop.run_until_cancelled(acquired).await else { return };
             // Another leader may know better.
-            rejections = rejections.filter(|_| was_holder);
+            rejections = rejections.filter(|_| goes_on);
             tracing::info!(identity = self.identity, "leading");
             tokio::select! {
                 biased;

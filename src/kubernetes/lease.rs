@@ -54,8 +54,8 @@ pub struct Candidate {
     revision: Revision,
     /// Whether an older state of the Lease was found since the term began.
     is_set_back: bool,
-    /// Whether the Lease still named this candidate as its holder when the term began.
-    was_holder: bool,
+    /// When this candidate took the Lease for its last term, as the Lease says.
+    acquired: Option<MicroTime>,
     /// The Lease as last seen, and when its last change was seen.
     observed: Option<(LeaseSpec, Instant)>,
 }
@@ -80,19 +80,24 @@ impl Candidate {
             written: None,
             revision: Revision::default(),
             is_set_back: false,
-            was_holder: false,
+            acquired: None,
             observed: None,
         })
     }
 
     /// Waits until this candidate is the leader. Calls `standing_by` whenever the API server answers that another one
-    /// is. Returns whether the Lease was this candidate's already, so that no other replica has led since its last term.
+    /// is. Returns whether no other replica has led since its last term. A Lease that names this candidate doesn't show that: it may be
+    /// from a claim whose reply was lost.
     pub async fn acquire(&mut self, standing_by: impl Fn()) -> bool {
         loop {
             match self.attempt(ATTEMPT).await {
                 Ok(true) => {
                     self.is_set_back = false; // who begins to lead knows nothing yet
-                    return self.was_holder;
+                    let acquired =
+                        self.written.as_ref().and_then(|lease| lease.spec.as_ref()?.acquire_time.clone());
+                    let goes_on = acquired.is_some() && acquired == self.acquired;
+                    self.acquired = acquired;
+                    return goes_on;
                 }
                 Ok(false) => standing_by(),
                 Err(error) => tracing::warn!(%error, "failed to acquire the Lease, retrying"),
@@ -187,7 +192,6 @@ impl Candidate {
         let Some(lease) = api.get_opt(LEASE).await? else {
             let owner = self.owner().await?;
             let created = api.create(&PostParams::default(), &self.first_lease(owner)).await?;
-            self.was_holder = false;
             self.wrote(created);
             return Ok(true);
         };
@@ -198,7 +202,6 @@ impl Candidate {
         }
         let renewed = Lease { spec: Some(self.next_spec(&spec)), ..lease };
         let written = api.replace(LEASE, &PostParams::default(), &renewed).await?;
-        self.was_holder = self.is_holder(&spec);
         self.wrote(written);
         Ok(true)
     }
@@ -398,8 +401,8 @@ mod tests {
     async fn leader(server: &FakeLeaseServer) -> (Candidate, Arc<LeadershipTerm>) {
         let term = LeadershipTerm::new();
         let mut candidate = candidate_at(server, term.clone());
-        let was_holder = candidate.acquire(|| panic!("nobody else is there")).await;
-        assert!(!was_holder, "there was no Lease");
+        let goes_on = candidate.acquire(|| panic!("nobody else is there")).await;
+        assert!(!goes_on, "it has not led before");
         (candidate, term)
     }
 
