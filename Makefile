@@ -6,10 +6,11 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-# The development build. `cargo run` rebuilds only what has changed.
-operator := cargo run --quiet --package registry-operator --
-testbed := cargo run --quiet --package registry-testbed --bin testbed --
-docgen := cargo run --quiet --package registry-docgen --
+# The development build. `cargo run` rebuilds only what has changed. Without `--package`, so that all commands need the same features of
+# dependencies, and build each once.
+operator := cargo run --quiet --bin registry-operator --
+testbed := cargo run --quiet --bin testbed --
+docgen := cargo run --quiet --bin registry-docgen --
 helm := target/tools/bin/helm
 chart := charts/registry-operator
 
@@ -38,9 +39,9 @@ tools: ## build the control plane (newest and oldest), helm, kubectl, crane, a r
 .PHONY: man
 man: ## write the kubectl plugin's manual pages to target/man
 	mkdir -p target/man
-	cargo run --quiet --package kubectl-registry -- man >target/man/kubectl-registry.1
+	cargo run --quiet --bin kubectl-registry -- man >target/man/kubectl-registry.1
 	for command in list validate describe completion; do \
-		cargo run --quiet --package kubectl-registry -- man $$command >target/man/kubectl-registry-$$command.1; done
+		cargo run --quiet --bin kubectl-registry -- man $$command >target/man/kubectl-registry-$$command.1; done
 
 # The testbed reads ONCE, EXISTING and KUBECONFIG from the environment.
 .PHONY: run
@@ -62,16 +63,16 @@ test: tools test-chart ## everything: unit tests, system tests on a real control
 
 .PHONY: simulate
 simulate: ## let HISTORIES=10000 histories with faults happen to the operator, in one process, from SEED=0
-	HISTORIES=$(or $(HISTORIES),10000) SEED=$(or $(SEED),0) cargo test --package registry-simulation --test histories -- --nocapture
+	HISTORIES=$(or $(HISTORIES),10000) SEED=$(or $(SEED),0) cargo test --test histories -- --nocapture
 
 .PHONY: console-pictures
 console-pictures: ## write the pictures of the web console in docs/images/console (needs Chromium; look at each of them)
-	cargo test --package registry-console --test console -- --ignored --exact browser::states::pictures
+	cargo test --test console -- --ignored --exact browser::states::pictures
 
 .PHONY: test-servers
 test-servers: ## validate registry servers that take minutes to build (Gitea; needs a C compiler); the others are in `make test`
 	$(testbed) tools gitea
-	cargo test --package registry-testbed --test servers -- --ignored
+	cargo test --test servers -- --ignored
 	cargo test --test verdicts -- --ignored
 
 .PHONY: test-chart
@@ -106,8 +107,8 @@ target/image/sbom-%.cdx.json target/image/sbom-console-%.cdx.json: Cargo.lock $(
 .PHONY: bench
 bench: build ## measure the operator's latency, throughput, memory and writes against two baselines, and the console's limits
 	cargo bench --package registry-operator
-	cargo test --package registry-console --test console limits:: -- --ignored --nocapture --test-threads=1
-	cargo test --package registry-console --test console browser::bars:: -- --ignored --nocapture --test-threads=1
+	cargo test --test console limits:: -- --ignored --nocapture --test-threads=1
+	cargo test --test console browser::bars:: -- --ignored --nocapture --test-threads=1
 
 # All generated files. They are written to $(stage), and then copied to their place or compared with the files there.
 made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \
@@ -173,9 +174,11 @@ advisories: $(cargo_deny) ## check the dependencies against the RustSec database
 helm:
 	$(testbed) tools helm
 
-# Built without optimization, which takes half the time. They have little to do.
+# Built without optimization and debug information, which takes half the time. They have little to do.
+cargo_install := CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug
+
 $(cargo_cyclonedx):
-	cargo install --locked --debug --root target/tools/cargo-cyclonedx-$(cargo_cyclonedx_version) cargo-cyclonedx@$(cargo_cyclonedx_version)
+	$(cargo_install) --root target/tools/cargo-cyclonedx-$(cargo_cyclonedx_version) cargo-cyclonedx@$(cargo_cyclonedx_version)
 
 $(cargo_deny):
-	cargo install --locked --debug --root target/tools/cargo-deny-$(cargo_deny_version) cargo-deny@$(cargo_deny_version)
+	$(cargo_install) --root target/tools/cargo-deny-$(cargo_deny_version) cargo-deny@$(cargo_deny_version)

@@ -334,6 +334,8 @@ mod tests {
         requests: Arc<AtomicUsize>,
         /// The newest revision.
         revision: Arc<AtomicUsize>,
+        /// Whether writes are made, but not answered.
+        loses_replies: Arc<AtomicBool>,
     }
 
     impl FakeLeaseServer {
@@ -345,7 +347,12 @@ mod tests {
                     if number <= server.hung.load(Ordering::SeqCst) {
                         std::future::pending::<()>().await;
                     }
-                    Ok::<_, std::io::Error>(server.answer(request).await)
+                    let is_write = request.method() != http::Method::GET;
+                    let answer = server.answer(request).await;
+                    if is_write && server.loses_replies.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, std::io::Error>(answer)
                 }
             });
             Client::new(service, "default")
@@ -395,7 +402,13 @@ mod tests {
     fn candidate_at(server: &FakeLeaseServer, term: Arc<LeadershipTerm>) -> Candidate {
         let server = server.clone();
         let connect = Box::new(move || Ok(server.connect()));
-        Candidate::new(connect, "default", "me".to_owned(), term, || Timestamp::UNIX_EPOCH).unwrap()
+        Candidate::new(connect, "default", "me".to_owned(), term, clock).unwrap()
+    }
+
+    /// The test's own time. Each test has a thread of its own.
+    fn clock() -> Timestamp {
+        thread_local!(static BEGUN: Instant = Instant::now());
+        Timestamp::UNIX_EPOCH + BEGUN.with(Instant::elapsed)
     }
 
     async fn leader(server: &FakeLeaseServer) -> (Candidate, Arc<LeadershipTerm>) {
@@ -461,6 +474,27 @@ mod tests {
         assert!(term.holds());
         let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(|| {})).await;
         assert!(held.is_err(), "once is enough");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn claim_without_reply_begins_a_new_term() {
+        let server = FakeLeaseServer::default();
+        let (mut candidate, term) = leader(&server).await;
+        let set_holder = |holder: &str| {
+            let mut lease = server.lease.lock().unwrap();
+            let lease = lease.as_mut().unwrap();
+            let version = server.revision.fetch_add(1, Ordering::SeqCst) + 1;
+            lease["metadata"]["resourceVersion"] = json!(version.to_string());
+            lease["spec"]["holderIdentity"] = json!(holder);
+        };
+        set_holder("other");
+        candidate.hold(|| panic!("another replica leads")).await;
+        set_holder("");
+        server.loses_replies.store(true, Ordering::SeqCst);
+        assert!(candidate.attempt(ATTEMPT).await.is_err(), "the reply was lost");
+        assert!(!term.holds());
+        server.loses_replies.store(false, Ordering::SeqCst);
+        assert!(!candidate.acquire(|| panic!("the Lease names it")).await, "another replica has led");
     }
 
     fn held_by(holder: &str, renewals: i64) -> LeaseSpec {

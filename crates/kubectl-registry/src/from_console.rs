@@ -96,23 +96,30 @@ pub fn token_in(file: &Path) -> anyhow::Result<AuthInfo> {
 /// What the console is asked to check.
 #[derive(Default)]
 pub struct ConsoleRequest<'a> {
-    /// Each registry, and notes about where its references came from.
-    registries: Vec<(&'a Declared, Vec<String>)>,
-    documents: Vec<Value>,
+    registries: Vec<RequestedCheck<'a>>,
     contents: Contents,
+}
+
+/// A registry that the console is asked to check.
+struct RequestedCheck<'a> {
+    declared: &'a Declared,
+    /// What is sent for it.
+    document: Value,
+    /// Where its references came from.
+    notes: Vec<String>,
 }
 
 impl<'a> ConsoleRequest<'a> {
     /// Adds a registry, the document to send for it, and what it refers to: several registries may refer to the same.
     pub fn add(&mut self, declared: &'a Declared, document: Value, contents: Contents, notes: Vec<String>) {
-        self.registries.push((declared, notes));
-        self.documents.push(document);
+        self.registries.push(RequestedCheck { declared, document, notes });
         self.contents.extend(contents);
     }
 
     fn body(&self) -> String {
         let references = self.contents.iter().map(|(reference, content)| content.manifest(reference));
-        let items: Vec<Value> = self.documents.iter().cloned().chain(references).collect();
+        let documents = self.registries.iter().map(|registry| registry.document.clone());
+        let items: Vec<Value> = documents.chain(references).collect();
         json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
     }
 }
@@ -138,7 +145,7 @@ pub async fn ask(
     if reports.len() != count {
         bail!("{url} answered about {} registries instead of {count}", reports.len());
     }
-    for (report, (declared, notes)) in reports.iter_mut().zip(asked.registries) {
+    for (report, RequestedCheck { declared, notes, .. }) in reports.iter_mut().zip(asked.registries) {
         let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
         report.endpoint = endpoint.filter(|endpoint| !endpoint.contains('@')).unwrap_or_default().to_owned();
         report.notes.extend(notes);

@@ -1,7 +1,7 @@
 //! The same inputs, read by us and by Go's readers: `tests/tools/go-readers` has the kubelet's, Docker's and those of Go's TLS clients.
 //!
 //! Where the two disagree, the case is listed with a reason, or the test fails. Run by
-//! `cargo test -p registry-probe --test differential -- --ignored`.
+//! `cargo test --test differential -- --ignored`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the counts are the result")]

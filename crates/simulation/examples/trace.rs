@@ -1,4 +1,4 @@
-//! Prints what happens in the history of a seed, in order of time: `cargo run -p registry-simulation --example trace -- SEED [TEXT]`, where
+//! Prints what happens in the history of a seed, in order of time: `cargo run --example trace -- SEED [TEXT]`, where
 //! only lines with TEXT are printed.
 
 #![expect(clippy::print_stdout, reason = "what this program is for")]

@@ -79,7 +79,7 @@ impl FailedHistory {
         let _ = writeln!(report, "{}", self.history);
         let _ = writeln!(
             report,
-            "again: SEED={seed} cargo test -p registry-simulation --test histories -- --nocapture"
+            "again: SEED={seed} cargo test --test histories -- --nocapture"
         );
         report
     }
