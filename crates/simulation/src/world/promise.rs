@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{cast::CastRegistry, registries::ServerRecord};
+use crate::{
+    cast::CastRegistry,
+    registries::{ServerRecord, http::base64},
+};
 
 /// How long a change takes that a watch shows: two seconds, and a validation that is retried.
 pub const SHOWN: Duration = Duration::from_secs(5);
@@ -101,8 +104,9 @@ fn tried_again((times, last): (u32, Duration)) -> Duration {
 /// Returns how often a user's password was rejected by a host since it was accepted, and when last.
 pub fn rejections(records: &[ServerRecord], host: &str, login: &(String, String)) -> (u32, Duration) {
     let mut rejected = (0, Duration::ZERO);
+    let shown = Some(format!("Basic {}", base64(&format!("{}:{}", login.0, login.1))));
     let tries = records.iter().filter(|record| record.host == host);
-    for record in tries.filter(|record| record.request.login().as_ref() == Some(login)) {
+    for record in tries.filter(|record| record.request.authorization == shown) {
         rejected = match record.status {
             Some(200) => (0, Duration::ZERO),
             // A server counts a try though its answer may not arrive.
