@@ -600,3 +600,17 @@ fn pull_secret_whose_reply_was_lost_counts() {
         assert_eq!(counted, Some(4), "{lost} replies were lost");
     }
 }
+
+/// The pause is a minute, and begins again, although its end is an hour away by the clock.
+#[test]
+fn clock_that_is_set_back_lengthens_no_pause_by_that() {
+    let events = vec![
+        (0, Step(S::WriteSecret(0, 2))),
+        (0, Step(S::Create(0, false))),
+        (3_000, Fault(F::Jump(-5326))),
+        (6_000, Step(S::Accept(0, 2))),
+    ];
+    let trace = holds(&story(1, events));
+    let ready = ready_after(&trace, "system-a", 6_000);
+    assert!((seconds(60)..seconds(140)).contains(&ready), "after two pauses at most: {ready:?}");
+}

@@ -23,6 +23,8 @@ pub struct InputChanges {
     inputs: BTreeMap<&'static str, (Value, Duration)>,
     /// When a Secret of another owner was seen last, by namespace and name.
     foreign: BTreeMap<(String, String), Duration>,
+    /// When the operator's clock was set back last.
+    pub set_back: Option<Duration>,
 }
 
 impl InputChanges {
@@ -74,20 +76,28 @@ pub struct PromiseCase<'a> {
     pub server: Option<Duration>,
     /// How often its password was rejected there since it was accepted, and when last.
     pub rejected: (u32, Duration),
+    /// When the operator's clock was set back last.
+    pub set_back: Option<Duration>,
     /// Whether the password is right now.
     pub is_right: bool,
 }
 
 /// Returns when a registry must be as it should be.
 pub fn due(case: PromiseCase<'_>) -> Duration {
-    let PromiseCase { registry, needs_server, inputs, server, rejected, is_right } = case;
+    let PromiseCase { registry, needs_server, inputs, server, rejected, set_back, is_right } = case;
     let shown = inputs + SHOWN;
     if !needs_server {
         return shown;
     }
     let is_newest = server.is_none_or(|server| server + UNDER_WAY <= inputs);
     let validated = if is_newest { shown } else { shown.max(server.unwrap_or_default() + again(registry)) };
-    if rejected.0 > 0 && (is_right || !is_newest) { validated.max(tried_again(rejected)) } else { validated }
+    if rejected.0 == 0 || (!is_right && is_newest) {
+        return validated;
+    }
+    // A pause begins again when it is found that the clock was set back.
+    let is_set_back = set_back.is_some_and(|at| at >= rejected.1);
+    let tried = tried_again(rejected);
+    validated.max(if is_set_back { tried_again((rejected.0, tried)) } else { tried })
 }
 
 /// How long it takes until a registry is validated again, at the latest.
@@ -128,6 +138,7 @@ mod tests {
             inputs: Duration::from_mins(10),
             server: None,
             rejected: (0, Duration::ZERO),
+            set_back: None,
             is_right: true,
         }
     }
@@ -144,6 +155,11 @@ mod tests {
         let rejected = (3, minute * 9);
         assert!(due(PromiseCase { rejected, ..case() }) > minute * 13, "the password waits");
         assert_eq!(due(PromiseCase { rejected, is_right: false, ..case() }), minute * 10 + second * 5);
+        let set_back = Some(minute * 10);
+        assert!(
+            due(PromiseCase { rejected, set_back, ..case() }) > minute * 17,
+            "and its pause begins again"
+        );
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl SimulatedWorld {
             inputs: since,
             server: self.registries.changed(&host),
             rejected: rejected.unwrap_or_default(),
+            set_back: changes.set_back,
             is_right: matches!(desired, Some(("True", _))),
         })
     }
