@@ -1,6 +1,10 @@
 //! A process of the operator: the real one, from its clients upwards, over connections that can fail.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    future::poll_fn,
+    sync::{Arc, OnceLock},
+    task::Poll,
+};
 
 use bytes::Bytes;
 use clap::Parser as _;
@@ -20,7 +24,7 @@ use registry_operator::{
 };
 use registry_probe::{Prober, ProberSettings};
 use registry_verdict::cluster_addresses::ClusterAddresses;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Layer as _, Service};
 
@@ -37,7 +41,7 @@ pub struct OperatorProcess {
     /// Its connections to the API server.
     pub link: Arc<ApiLink>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), WithoutPause>>,
 }
 
 /// How a process came to its end.
@@ -103,7 +107,9 @@ impl OperatorProcess {
             jitter: chance::jitter,
         };
         let stopped = stop.clone();
-        let task = tokio::spawn(async move { replica.stand_and_lead(candidate, stopped).await });
+        let task = tokio::spawn(while_it_pauses(async move {
+            replica.stand_and_lead(candidate, stopped).await;
+        }));
         Ok(Self { link, stop, task })
     }
 
@@ -121,8 +127,9 @@ impl OperatorProcess {
                 ProcessEnd::Wanted
             }
             ended = &mut self.task => match ended {
-                Ok(()) if self.stop.is_cancelled() => ProcessEnd::Wanted,
-                Ok(()) => ProcessEnd::Unwanted("it ended by itself".to_owned()),
+                Ok(Err(error)) => ProcessEnd::Unwanted(error.to_string()),
+                Ok(Ok(())) if self.stop.is_cancelled() => ProcessEnd::Wanted,
+                Ok(Ok(())) => ProcessEnd::Unwanted("it ended by itself".to_owned()),
                 Err(error) => ProcessEnd::Unwanted(error.to_string()),
             },
         };
@@ -132,6 +139,30 @@ impl OperatorProcess {
     }
 }
 
+/// How often the process may be woken in one moment of the paused time.
+const MOST_POLLS: u32 = 20_000;
+
+/// The process works without a pause: the paused time stands still meanwhile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("it was woken {MOST_POLLS} times in one moment: something works without a pause")]
+struct WithoutPause;
+
+/// Awaits a process as long as it doesn't work without a pause.
+async fn while_it_pauses(process: impl Future<Output = ()>) -> Result<(), WithoutPause> {
+    let mut process = Box::pin(process);
+    let (mut moment, mut polls) = (Instant::now(), 0);
+    poll_fn(move |context| {
+        let now = Instant::now();
+        polls = if now == moment { polls + 1 } else { 0 };
+        moment = now;
+        if polls > MOST_POLLS {
+            return Poll::Ready(Err(WithoutPause));
+        }
+        process.as_mut().poll(context).map(Ok)
+    })
+    .await
+}
+
 fn settings() -> Result<Settings, clap::Error> {
     static SETTINGS: OnceLock<Settings> = OnceLock::new();
     if let Some(settings) = SETTINGS.get() {
@@ -139,4 +170,25 @@ fn settings() -> Result<Settings, clap::Error> {
     }
     let cli = OperatorCli::try_parse_from(["registry-operator", "--system-namespace", SYSTEM_NAMESPACE])?;
     Ok(SETTINGS.get_or_init(|| cli.settings).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sees_work_without_a_pause() {
+        let busy = |pause: Option<Duration>| async move {
+            for _ in 0..=MOST_POLLS {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        assert_eq!(while_it_pauses(busy(Some(Duration::from_millis(1)))).await, Ok(()));
+        assert_eq!(while_it_pauses(busy(None)).await, Err(WithoutPause));
+    }
 }

@@ -442,3 +442,175 @@ fn says_nothing_of_an_outage_that_is_over() {
     events.extend(outage(10_000));
     holds(&story(1, events));
 }
+
+/// The validation of the one before is under way, the operator sees nothing of the deletion, and its write meets the new object.
+#[test]
+fn status_of_a_deleted_registry_goes_to_no_other() {
+    let events = vec![
+        (8_000, Step(S::Move(4, 1))),
+        (10_000, Step(S::Answer(1, ServerCondition::Slow(seconds(3))))),
+        (10_010, Step(S::Request(4))),
+        (10_100, Fault(F::Blackholed(0, seconds(30)))),
+        (11_000, Step(S::Recreate(4, 3))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let recreated =
+        trace.writes.iter().rfind(|write| write.name == "beta-a" && write.before.is_none()).unwrap();
+    assert!((seconds(11)..seconds(12)).contains(&recreated.at), "it is there again: {:?}", recreated.at);
+    let blind = seconds(12)..seconds(40);
+    let sent =
+        trace.requests.iter().filter(|sent| sent.path.contains("/beta-a/status") && blind.contains(&sent.at));
+    assert!(sent.count() > 0, "the status is sent while the operator doesn't see the new one");
+    let written = statuses(&trace, "beta-a").filter(|write| blind.contains(&write.at));
+    assert_eq!(written.count(), 0, "and isn't accepted");
+}
+
+/// The answer to the last renewal of the Lease comes late, and then no request succeeds: the term counts from the request, and not from
+/// the answer.
+#[test]
+fn term_counts_from_the_claim() {
+    for late in [700, 1_000, 1_400] {
+        let slow = F::Slow(0, Duration::from_millis(late), seconds(16));
+        let mut events = vec![(10_000, Fault(slow)), (26_000, Fault(F::Failing(0, 100, seconds(16))))];
+        events.extend((0..160).map(|change| {
+            let host = usize::try_from(change % 4).unwrap();
+            (26_000 + change * 100, Step(S::Move(0, host)))
+        }));
+        let trace = holds(&with_registries(1, events));
+        let refused =
+            trace.requests.iter().filter(|sent| sent.path.contains("/status") && sent.fate != Fate::Arrive);
+        assert!(refused.count() > 10, "it tries to write meanwhile");
+    }
+}
+
+/// The object changes a hundred times a second, so that a write of the version that was read before rarely succeeds.
+#[test]
+fn busy_object_gets_its_verdict_in_time() {
+    let touches = (0..1500_u64).map(|touch| (10_000 + touch * 10, Step(S::Touch(0))));
+    let moves = [12_000, 15_000, 18_000, 21_000];
+    let hosts = [3, 0, 3, 0];
+    let moved = moves.into_iter().zip(hosts).map(|(at, host)| (at, Step(S::Move(0, host))));
+    let mut events: Vec<_> = touches.chain(moved).collect();
+    events.sort_by_key(|(at, _)| *at);
+    let trace = holds(&with_registries(1, events));
+    for (at, generation_) in moves.into_iter().zip(2_i64..) {
+        let mut verdicts = statuses(&trace, "system-a")
+            .filter(|write| is_ready(write) && observed(write).and_then(Value::as_i64) >= Some(generation_));
+        let verdict = verdicts.find(|write| write.at >= Duration::from_millis(at)).unwrap();
+        let took = verdict.at.saturating_sub(Duration::from_millis(at));
+        assert!(took < Duration::from_millis(500), "generation {generation_} took {took:?}");
+    }
+}
+
+/// Nothing but the retry of the write would show the new state within the hour of this registry's interval.
+#[test]
+fn status_that_was_refused_is_written_in_the_end() {
+    let events = vec![
+        (0, Step(S::WriteSecret(1, 1))),
+        (0, Step(S::Create(1, false))),
+        (20_000, Fault(F::StatusForbidden(0, seconds(20)))),
+        (21_000, Step(S::Move(1, 3))),
+    ];
+    let trace = holds(&story(1, events));
+    let refused = trace.requests.iter().filter(|sent| sent.fate == Fate::Refused(403)).count();
+    assert!((3..20).contains(&refused), "tried again with pauses: {refused}");
+    let written = statuses(&trace, "system-b").last().unwrap();
+    assert!(written.at < seconds(40 + 31) && is_ready(written) && observed(written) == generation(written));
+}
+
+/// A validation with the Secret before still waits for the registry.
+#[test]
+fn changed_secret_ends_the_validation_with_the_one_before() {
+    let events = vec![
+        (10_000, Step(S::Answer(0, ServerCondition::Slow(seconds(8))))),
+        (10_010, Step(S::Request(0))),
+        (11_000, Step(S::WriteSecret(0, 2))),
+        (40_000, Step(S::Answer(0, ServerCondition::Up))),
+        (41_000, Step(S::WriteSecret(0, 1))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let asked: Vec<Duration> = trace
+        .served
+        .iter()
+        .filter(|record| record.host == "r0.zero.example")
+        .map(|record| record.at)
+        .collect();
+    let begun = |second: u64| asked.iter().any(|at| (seconds(second)..seconds(second + 1)).contains(at));
+    assert!(begun(10) && begun(11), "a new validation begins: {asked:?}");
+}
+
+#[test]
+fn clock_that_is_set_back_stops_no_validation() {
+    let events = vec![
+        (20_000, Fault(F::Jump(-3600))),
+        (30_000, Step(S::Answer(0, ServerCondition::Status(503, None)))),
+        (60_000, Step(S::Answer(0, ServerCondition::Up))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let tried =
+        trace.served.iter().filter(|record| record.request.login().is_some() && record.at > seconds(90));
+    assert!(tried.count() >= 6, "two registries, each at least once a minute");
+}
+
+/// A user's own pull Secret has the name of the operator's, and nothing but its owner tells them apart.
+#[test]
+fn secret_of_a_user_is_not_replaced() {
+    let events = vec![
+        (20_000, Step(S::DeletePullSecrets(0))),
+        (20_000, Step(S::ForeignSecret(0, 1))),
+        (60_000, Step(S::WriteSecret(0, 2))),
+        (60_000, Step(S::Accept(0, 2))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let of = |write: &&AcceptedWrite| write.name == "system-a-pull" && write.namespace == "alpha-2";
+    let last = trace.writes.iter().filter(of).last().unwrap();
+    assert!(!last.by_operator && last.before.is_none(), "the user's creation is the last write of it");
+    let elsewhere = |write: &&AcceptedWrite| write.name == "system-a-pull" && write.namespace == "beta-1";
+    assert!(
+        trace.writes.iter().filter(elsewhere).last().unwrap().at > seconds(60),
+        "the others get the password"
+    );
+}
+
+#[test]
+fn credentials_follow_no_redirect() {
+    let events = vec![
+        (20_000, Step(S::Answer(0, ServerCondition::Redirected(1)))),
+        (20_010, Step(S::Request(0))),
+        (50_000, Step(S::Answer(0, ServerCondition::Up))),
+        (50_010, Step(S::Request(0))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let redirected = |record: &&ServerRecord| record.host == "r0.zero.example" && record.status == Some(307);
+    assert!(trace.served.iter().any(|record| redirected(&record)), "it redirects");
+    let elsewhere = |record: &&ServerRecord| {
+        record.host == "r1.one.example" && record.request.login().is_some_and(|(user, _)| user == "system-a")
+    };
+    assert!(!trace.served.iter().any(|record| elsewhere(&record)), "without the password");
+}
+
+/// The next write of the Secret finds that it exists, and counts it.
+#[test]
+fn pull_secret_whose_reply_was_lost_counts() {
+    for lost in 1..=4 {
+        let writes = NextWrites { kind: WriteKind::PullSecret, count: lost };
+        let trace = holds(&with_registries(1, vec![(1, Fault(F::LostReplies(0, writes)))]));
+        let newest = statuses(&trace, "system-a").last().unwrap();
+        let counted = newest.field("/status/availability/pullSecrets").and_then(Value::as_i64);
+        assert_eq!(counted, Some(4), "{lost} replies were lost");
+    }
+}
+
+/// The pause is a minute, and begins again, although its end is an hour away by the clock.
+#[test]
+fn clock_that_is_set_back_lengthens_no_pause_by_that() {
+    let events = vec![
+        (0, Step(S::WriteSecret(0, 2))),
+        (0, Step(S::Create(0, false))),
+        (3_000, Fault(F::Jump(-5326))),
+        (6_000, Step(S::Accept(0, 2))),
+    ];
+    let trace = holds(&story(1, events));
+    let ready = ready_after(&trace, "system-a", 6_000);
+    assert!((seconds(60)..seconds(140)).contains(&ready), "after two pauses at most: {ready:?}");
+}

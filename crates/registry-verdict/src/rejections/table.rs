@@ -132,6 +132,8 @@ struct Rejection {
     stored: Stored,
     /// The number of rejections in a row.
     times: u32,
+    /// The delay.
+    pause: Duration,
     /// The end of the delay.
     until: Timestamp,
 }
@@ -200,6 +202,9 @@ impl Table {
             group
                 .credentials
                 .insert(wish.digest, CredentialRecord::Refused(stored.resumed(now), Timestamp::MIN));
+        }
+        if let Some(CredentialRecord::Refused(rejection, _)) = group.credentials.get_mut(&wish.digest) {
+            rejection.begin_again_if_set_back(now);
         }
         let tries = group.tries.entry(wish.host.clone()).or_default();
         tries.retain(|tried| tried.counts(now));
@@ -315,7 +320,8 @@ impl GroupTable {
         };
         let pause = REJECTED.after(times);
         let stored = before.map_or(Stored { refusal, since: now }, |(rejection, _)| rejection.stored);
-        let rejection = Rejection { stored: Stored { refusal, ..stored }, times, until: after(now, pause) };
+        let rejection =
+            Rejection { stored: Stored { refusal, ..stored }, times, pause, until: after(now, pause) };
         entry.insert_entry(CredentialRecord::Refused(rejection, now));
         (pause, before.is_none())
     }
@@ -363,7 +369,8 @@ impl Stored {
             if next > elapsed {
                 // The last attempt may have been later, because each delay may be a tenth longer.
                 let left = next.saturating_sub(elapsed) + newest.mul_f64(0.1);
-                return Rejection { stored: self, times, until: after(now, left.min(REJECTED.longest())) };
+                let pause = left.min(REJECTED.longest());
+                return Rejection { stored: self, times, pause, until: after(now, pause) };
             }
             (times, newest) = (times.saturating_add(1), next);
         }
@@ -371,6 +378,13 @@ impl Stored {
 }
 
 impl Rejection {
+    /// Begins the delay again if more than all of it is left, because the clock was set back. Otherwise, it would last longer by that.
+    fn begin_again_if_set_back(&mut self, now: Timestamp) {
+        if until(self.until, now) > self.pause {
+            self.until = after(now, self.pause);
+        }
+    }
+
     fn forgotten_at(&self) -> Timestamp {
         after(self.until, REJECTED.after(self.times).max(REMEMBERED))
     }
@@ -397,7 +411,7 @@ fn refused_before(
     tries: &[Try],
     now: Timestamp,
 ) -> Option<Decision> {
-    let left = until(rejection.until, now).min(REJECTED.longest());
+    let left = until(rejection.until, now);
     if !wish.requested && !left.is_zero() {
         return Some(Decision::Paused(rejection.stored.refusal, left));
     }

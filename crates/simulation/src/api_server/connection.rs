@@ -40,12 +40,8 @@ impl ApiConnection {
             return whole(200, "application/json", version().to_string().into_bytes());
         }
         match self.answer(request, body) {
-            Ok(ApiAnswer::Object { code, object }) => {
-                whole(code, "application/json", object.to_string().into_bytes())
-            }
-            Ok(ApiAnswer::Value { code, value }) => {
-                whole(code, "application/json", value.to_string().into_bytes())
-            }
+            Ok(ApiAnswer::Object { code, object }) => whole(code, "application/json", bytes_of(&object)),
+            Ok(ApiAnswer::Value { code, value }) => whole(code, "application/json", bytes_of(&value)),
             Ok(ApiAnswer::Watch(start)) => {
                 let watch = WatchBody::new(self.server.clone(), start);
                 response(200, "application/json", ResponseBody(BodyKind::Watch(Box::new(watch))))
@@ -130,6 +126,11 @@ impl HttpBody for ResponseBody {
             BodyKind::Watch(_) => SizeHint::default(),
         }
     }
+}
+
+/// Returns a value as JSON, which can't fail.
+pub(super) fn bytes_of(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 fn whole(code: u16, media_type: &'static str, body: Vec<u8>) -> Response<ResponseBody> {

@@ -1,5 +1,7 @@
 //! Direct access for tests, as the superuser: without a connection, without the hook, whether etcd is down or not.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use serde_json::{Value, json};
 
@@ -24,6 +26,18 @@ impl ApiServer {
         let resource = by_plural(resource).ok()?;
         let state = self.lock();
         state.store.get(&StoreKey::new(resource, namespace, name)).map(|object| (**object).clone())
+    }
+
+    /// Returns whether an object exists.
+    pub fn has(&self, resource: &str, namespace: &str, name: &str) -> bool {
+        let key = by_plural(resource).map(|resource| StoreKey::new(resource, namespace, name));
+        key.is_ok_and(|key| self.lock().store.get(&key).is_some())
+    }
+
+    /// Returns the objects of all namespaces as they are stored, in order.
+    pub fn stored(&self, resource: &str) -> Vec<Arc<Value>> {
+        let Ok(resource) = by_plural(resource) else { return Vec::new() };
+        self.lock().store.of(resource, "").map(|(_, object)| object.clone()).collect()
     }
 
     /// Returns the objects of a namespace, or of all if it is empty, in order.

@@ -47,17 +47,17 @@ impl ServerState {
         if is_superuser(request.user) || is_for_everyone(request) {
             return true;
         }
+        let groups = groups(request.user);
         let of_cluster = self.store.of(index_of("clusterrolebindings"), "").map(|(_, binding)| binding);
         let bindings = index_of("rolebindings");
         let of_namespace = self.store.of(bindings, request.namespace).map(|(_, binding)| binding);
         let of_namespace = of_namespace.filter(|_| !request.namespace.is_empty());
-        of_cluster.chain(of_namespace).any(|binding| self.grants(binding, request))
+        of_cluster.chain(of_namespace).any(|binding| self.grants(binding, request, &groups))
     }
 
-    fn grants(&self, binding: &Value, request: &AccessRequest<'_>) -> bool {
-        let groups = groups(request.user);
+    fn grants(&self, binding: &Value, request: &AccessRequest<'_>, groups: &[String]) -> bool {
         let mut subjects = binding["subjects"].as_array().into_iter().flatten();
-        if !subjects.any(|subject| is_subject(subject, request.user, &groups)) {
+        if !subjects.any(|subject| is_subject(subject, request.user, groups)) {
             return false;
         }
         let role = self.role(binding);
@@ -220,12 +220,13 @@ fn texts(list: &Value) -> Vec<&str> {
 }
 
 fn covers(rule: &Value, request: &AccessRequest<'_>) -> bool {
-    let has = |field: &str, value: &str| texts(&rule[field]).iter().any(|its| *its == "*" || *its == value);
-    let names = texts(&rule["resourceNames"]);
+    let of = |field: &str| rule[field].as_array().into_iter().flatten();
+    let has = |field: &str, value: &str| of(field).any(|its| its == "*" || its == value);
+    let mut names = of("resourceNames").peekable();
     has("verbs", request.verb)
         && has("apiGroups", request.group)
         && (has("resources", request.resource) || covers_subresource(rule, request.resource))
-        && (names.is_empty() || names.contains(&request.name))
+        && (names.peek().is_none() || names.any(|name| name == request.name))
 }
 
 /// `*/status` covers the status of every resource.

@@ -113,17 +113,10 @@ pub(super) fn remove_metadata(object: &mut Value, field: &str) {
 /// Returns the new generation after an update of the object itself.
 pub(super) fn next_generation(resource: &ServedResource, old: &Value, new: &Value) -> Option<i64> {
     let generation = old["metadata"]["generation"].as_i64()?;
-    let content = |object: &Value| {
-        let mut content = object.clone();
-        if let Some(fields) = content.as_object_mut() {
-            fields.remove("metadata");
-            if resource.status {
-                fields.remove("status");
-            }
-        }
-        content
-    };
-    Some(if content(old) == content(new) { generation } else { generation + 1 })
+    let is_content =
+        |(field, _): &(&String, &Value)| *field != "metadata" && !(resource.status && *field == "status");
+    let content = |object| Value::as_object(object).into_iter().flatten().filter(is_content);
+    Some(if content(old).eq(content(new)) { generation } else { generation + 1 })
 }
 
 /// Returns what is wrong with an object, in the order in which the API server says it.

@@ -25,6 +25,12 @@ impl ApiServer {
         Self { state: Arc::new(Mutex::new(ServerState::new(clock))), hook: Arc::default() }
     }
 
+    /// Returns another cluster with the same objects, in which anything else may happen from now on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.lock().fork())), hook: Arc::default() }
+    }
+
     /// A connection of that user to the first API server. Without bindings in the store, only
     /// [`SUPERUSER`](super::SUPERUSER) may do anything.
     pub fn connect(&self, user: &str) -> ApiConnection {

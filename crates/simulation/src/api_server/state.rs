@@ -42,7 +42,7 @@ impl ApiAnswer {
 pub(super) type Answered = Result<ApiAnswer, ApiFailure>;
 
 /// One API server's view of the store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ReplicaView {
     /// The revision at which the watch cache stopped.
     pub frozen: Option<u64>,
@@ -84,6 +84,23 @@ impl ServerState {
         };
         state.populate();
         state
+    }
+
+    /// Returns the same state without what waits for it to change. The objects are shared.
+    pub fn fork(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            clock: self.clock,
+            replicas: self.replicas.clone(),
+            records: self.records.clone(),
+            unknown_requests: self.unknown_requests.clone(),
+            admission: self.admission.clone(),
+            unavailable: self.unavailable,
+            watch_era: self.watch_era,
+            watches_broke: self.watches_broke,
+            wakers: Vec::new(),
+            identities: self.identities,
+        }
     }
 
     /// Answers a request that was parsed.

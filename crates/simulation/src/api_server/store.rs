@@ -41,7 +41,7 @@ pub(super) type StoredObjects = BTreeMap<StoreKey, Arc<Value>>;
 /// The revision at the start. It isn't mistaken for another number.
 const FIRST: u64 = 1000;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RevisionStore {
     revision: u64,
     /// States before this revision can't be read.

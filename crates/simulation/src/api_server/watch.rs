@@ -12,7 +12,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::BoxError;
 
 use super::{
-    ApiServer, definition,
+    ApiServer,
+    connection::bytes_of,
+    definition,
     read::{metadata_of, parse_version},
     refusal::ApiFailure,
     request::ApiCall,
@@ -145,8 +147,9 @@ impl WatchStart {
 }
 
 fn line(event: &str, object: &Value) -> Bytes {
-    let mut line = format!("{{\"type\":\"{event}\",\"object\":{object}}}");
-    line.push('\n');
+    let mut line = format!("{{\"type\":\"{event}\",\"object\":").into_bytes();
+    line.extend(bytes_of(object));
+    line.extend(b"}\n");
     Bytes::from(line)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{HistoryEvent, InjectedFault, SimulatedHistory, TimedEvent, UserStep};
+use super::{HistoryEvent, InjectedFault, SimulatedHistory, TimedEvent, UserStep, coincidence::coincidence};
 use crate::{
     cast::{HOSTS, NAMESPACES, REGISTRIES},
     chance::Chance,
@@ -16,6 +16,8 @@ const LONGEST: u64 = 90;
 const CALM: Duration = Duration::from_mins(4);
 const LONG_CALM: Duration = Duration::from_mins(75);
 const LONG_ONES: u64 = 256;
+/// One history in so many has a coincidence.
+const COINCIDENCES: u64 = 3;
 
 /// Returns the history of a seed.
 pub fn history(seed: u64) -> SimulatedHistory {
@@ -30,6 +32,9 @@ pub fn history(seed: u64) -> SimulatedHistory {
     for _ in 0..chance.between(0, 4) {
         let event = HistoryEvent::Fault(fault(&mut chance, replicas));
         events.push(TimedEvent { at: moment(&mut chance, active), event });
+    }
+    if chance.once_in(COINCIDENCES) {
+        events.extend(coincidence(&mut chance, replicas, active));
     }
     events.sort_by_key(|event| event.at);
     let calm = if chance.once_in(LONG_ONES) { LONG_CALM } else { CALM };

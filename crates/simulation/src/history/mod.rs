@@ -3,9 +3,11 @@
 //! Every step is harmless where it doesn't apply (an edit of a registry that doesn't exist does nothing), so that any part of a history
 //! is a history.
 //!
+//! - [`coincidence`]: events that hit each other.
 //! - [`generate`]: a history by seed.
 //! - [`shorten`]: the shortest history that still fails.
 
+pub mod coincidence;
 pub mod generate;
 pub mod shorten;
 
@@ -70,6 +72,8 @@ pub enum UserStep {
     Suspend(usize, bool),
     /// Requests a validation.
     Request(usize),
+    /// Changes an annotation of a registry that means nothing.
+    Touch(usize),
     /// Writes the registry's Secret with the password of this number.
     WriteSecret(usize, u8),
     /// Writes the registry's Secret with a type that isn't allowed.

@@ -5,6 +5,7 @@
 //! - [`leadership`]: one replica writes at a time, and no process ends by itself.
 //! - [`outcome`]: the desired state is reached, stays, and is the same as without faults.
 //! - [`pace`]: how often registries are asked.
+//! - [`promptness`]: a changed Secret is tried at once.
 //! - [`pull_secrets`]: what happens to pull Secrets, and to those of other owners.
 //! - `samples`: traces for the tests.
 //! - [`status`]: what a status never says.
@@ -14,6 +15,7 @@ pub mod deletion;
 pub mod leadership;
 pub mod outcome;
 pub mod pace;
+pub mod promptness;
 pub mod pull_secrets;
 #[cfg(test)]
 pub mod samples;
@@ -42,7 +44,7 @@ impl fmt::Display for Violation {
 pub type Invariant = fn(&HistoryTrace) -> Vec<String>;
 
 /// The invariants by name.
-pub const INVARIANTS: [(&str, Invariant); 22] = [
+pub const INVARIANTS: [(&str, Invariant); 23] = [
     ("nothing breaks", leadership::nothing_breaks),
     ("desired state is reached", outcome::desired_state_is_reached),
     ("desired state stays", outcome::desired_state_stays),
@@ -60,6 +62,7 @@ pub const INVARIANTS: [(&str, Invariant); 22] = [
     ("secrets of others stay", pull_secrets::secrets_of_others_stay),
     ("retry-after is honoured", pace::retry_after_is_honoured),
     ("validations have pauses", pace::validations_have_pauses),
+    ("changed secrets are tried at once", promptness::changed_secrets_are_tried_at_once),
     ("registries are validated again", pace::registries_are_validated_again),
     ("verdicts rest on validations", status::verdicts_rest_on_validations),
     ("process keeps running", leadership::process_keeps_running),

@@ -107,9 +107,14 @@ impl Registries {
         servers.names.get(host).map(|index| servers.behaviours[*index].clone())
     }
 
-    /// Returns all requests so far.
-    pub fn records(&self) -> Vec<ServerRecord> {
-        self.servers().records.clone()
+    /// Returns all requests, which are forgotten then.
+    pub fn take_records(&self) -> Vec<ServerRecord> {
+        std::mem::take(&mut self.servers().records)
+    }
+
+    /// Reads all requests so far. `read` must not use the servers otherwise.
+    pub fn with_records<T>(&self, read: impl FnOnce(&[ServerRecord]) -> T) -> T {
+        read(&self.servers().records)
     }
 
     fn at(&self, address: SocketAddr) -> Option<RegistryBehaviour> {

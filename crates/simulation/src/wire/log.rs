@@ -41,8 +41,8 @@ impl RequestLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     }
 
-    /// Returns all requests so far.
-    pub fn all(&self) -> Vec<SentRequest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns all requests, which are forgotten then.
+    pub fn take(&self) -> Vec<SentRequest> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

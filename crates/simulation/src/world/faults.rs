@@ -1,6 +1,9 @@
 //! What goes wrong, and how it ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -35,7 +38,13 @@ impl SimulatedWorld {
             InjectedFault::Kill(replica, down) => slot(replica).kill(down),
             InjectedFault::KillAt(replica, point, down) => slot(replica).kill_at(point, down),
             InjectedFault::Stop(replica, down) => slot(replica).stop(down),
-            InjectedFault::Jump(seconds) => clock::jump(SignedDuration::from_secs(seconds)),
+            InjectedFault::Jump(seconds) => {
+                clock::jump(SignedDuration::from_secs(seconds));
+                if seconds < 0 {
+                    let changes = &mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+                    changes.set_back = Some(clock::elapsed());
+                }
+            }
             InjectedFault::Stale(replica, long) => self.let_lag(replica % self.replicas.len(), long),
         }
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{cast::CastRegistry, registries::ServerRecord};
+use crate::{
+    cast::CastRegistry,
+    registries::{ServerRecord, http::base64},
+};
 
 /// How long a change takes that a watch shows: two seconds, and a validation that is retried.
 pub const SHOWN: Duration = Duration::from_secs(5);
@@ -20,6 +23,8 @@ pub struct InputChanges {
     inputs: BTreeMap<&'static str, (Value, Duration)>,
     /// When a Secret of another owner was seen last, by namespace and name.
     foreign: BTreeMap<(String, String), Duration>,
+    /// When the operator's clock was set back last.
+    pub set_back: Option<Duration>,
 }
 
 impl InputChanges {
@@ -71,20 +76,28 @@ pub struct PromiseCase<'a> {
     pub server: Option<Duration>,
     /// How often its password was rejected there since it was accepted, and when last.
     pub rejected: (u32, Duration),
+    /// When the operator's clock was set back last.
+    pub set_back: Option<Duration>,
     /// Whether the password is right now.
     pub is_right: bool,
 }
 
 /// Returns when a registry must be as it should be.
 pub fn due(case: PromiseCase<'_>) -> Duration {
-    let PromiseCase { registry, needs_server, inputs, server, rejected, is_right } = case;
+    let PromiseCase { registry, needs_server, inputs, server, rejected, set_back, is_right } = case;
     let shown = inputs + SHOWN;
     if !needs_server {
         return shown;
     }
     let is_newest = server.is_none_or(|server| server + UNDER_WAY <= inputs);
     let validated = if is_newest { shown } else { shown.max(server.unwrap_or_default() + again(registry)) };
-    if rejected.0 > 0 && (is_right || !is_newest) { validated.max(tried_again(rejected)) } else { validated }
+    if rejected.0 == 0 || (!is_right && is_newest) {
+        return validated;
+    }
+    // A pause begins again when it is found that the clock was set back.
+    let is_set_back = set_back.is_some_and(|at| at >= rejected.1);
+    let tried = tried_again(rejected);
+    validated.max(if is_set_back { tried_again((rejected.0, tried)) } else { tried })
 }
 
 /// How long it takes until a registry is validated again, at the latest.
@@ -101,8 +114,9 @@ fn tried_again((times, last): (u32, Duration)) -> Duration {
 /// Returns how often a user's password was rejected by a host since it was accepted, and when last.
 pub fn rejections(records: &[ServerRecord], host: &str, login: &(String, String)) -> (u32, Duration) {
     let mut rejected = (0, Duration::ZERO);
+    let shown = Some(format!("Basic {}", base64(&format!("{}:{}", login.0, login.1))));
     let tries = records.iter().filter(|record| record.host == host);
-    for record in tries.filter(|record| record.request.login().as_ref() == Some(login)) {
+    for record in tries.filter(|record| record.request.authorization == shown) {
         rejected = match record.status {
             Some(200) => (0, Duration::ZERO),
             // A server counts a try though its answer may not arrive.
@@ -124,6 +138,7 @@ mod tests {
             inputs: Duration::from_mins(10),
             server: None,
             rejected: (0, Duration::ZERO),
+            set_back: None,
             is_right: true,
         }
     }
@@ -140,6 +155,11 @@ mod tests {
         let rejected = (3, minute * 9);
         assert!(due(PromiseCase { rejected, ..case() }) > minute * 13, "the password waits");
         assert_eq!(due(PromiseCase { rejected, is_right: false, ..case() }), minute * 10 + second * 5);
+        let set_back = Some(minute * 10);
+        assert!(
+            due(PromiseCase { rejected, set_back, ..case() }) > minute * 17,
+            "and its pause begins again"
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum HistoryError {
     /// Something panicked.
     #[error("the simulation panicked")]
     Panicked,
-    /// Something works without a pause, so that time stands still.
+    /// Something works without a pause, so that time stands still, and it isn't a process of the operator, which would be ended.
     #[error("the history didn't end in {LONGEST:?}: something works without a pause")]
     Stuck,
 }
@@ -99,8 +99,8 @@ async fn happen(history: SimulatedHistory) -> HistoryTrace {
         idle_writes: world.idle_writes(),
         broken: world.broken(),
         writes: world.writes(),
-        requests: world.log.all(),
-        served: world.registries.records(),
+        requests: world.log.take(),
+        served: world.registries.take_records(),
         starts: world.starts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         crashes: world.crashes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         user_actions: world.user_actions.lock().unwrap_or_else(PoisonError::into_inner).clone(),

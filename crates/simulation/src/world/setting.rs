@@ -23,17 +23,6 @@ use crate::{
 
 /// Returns the API server and the registries as they are before a history.
 pub(super) fn setting() -> (ApiServer, Registries) {
-    let server = ApiServer::new(clock::cluster_clock);
-    let system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}});
-    let namespaces = [system].into_iter().chain((0..NAMESPACES.len()).map(namespace));
-    let created = namespaces.map(|object| server.create(&object));
-    // Nobody changes the chart's objects, so they need no field managers, which take most of the time.
-    let chart = chart::objects().iter().cloned().map(with_key);
-    let stored = DEFINITIONS.iter().cloned().chain(chart).map(|object| server.store_unchecked(object));
-    for error in created.chain(stored).filter_map(Result::err) {
-        tracing::error!(?error, "failed to prepare the cluster");
-    }
-    server.admit_by(Arc::new(protected));
     let registries = Registries::default();
     for host in HOSTS.into_iter().chain([ELSEWHERE]) {
         registries.set(RegistryBehaviour {
@@ -43,11 +32,27 @@ pub(super) fn setting() -> (ApiServer, Registries) {
             password: password_text(1),
         });
     }
-    (server, registries)
+    (CLUSTER.fork(), registries)
 }
 
-/// The definitions as they are once installed, which takes longer than many a history.
-static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+/// The cluster before all histories, which takes longer to prepare than many a history.
+static CLUSTER: LazyLock<ApiServer> = LazyLock::new(|| {
+    let server = ApiServer::new(clock::cluster_clock);
+    let system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}});
+    let namespaces = [system].into_iter().chain((0..NAMESPACES.len()).map(namespace));
+    let created = namespaces.map(|object| server.create(&object));
+    // Nobody changes the chart's objects, so they need no field managers, which take most of the time.
+    let chart = chart::objects().iter().cloned().map(with_key);
+    let stored = definitions().into_iter().chain(chart).map(|object| server.store_unchecked(object));
+    for error in created.chain(stored).filter_map(Result::err) {
+        tracing::error!(?error, "failed to prepare the cluster");
+    }
+    server.admit_by(Arc::new(protected));
+    server
+});
+
+/// Returns the definitions as they are once installed.
+fn definitions() -> Vec<Value> {
     let server = ApiServer::new(clock::cluster_clock);
     if let Err(error) = server.install_definitions() {
         tracing::error!(?error, "failed to install the definitions");
@@ -57,7 +62,7 @@ static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         definition["metadata"].as_object_mut().into_iter().for_each(|metadata| drop(metadata.remove("uid")));
     }
     installed
-});
+}
 
 /// Adds a key to the Secret of rejected passwords: the operator would draw one, which no seed decides.
 fn with_key(mut object: Value) -> Value {

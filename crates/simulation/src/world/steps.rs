@@ -44,6 +44,9 @@ impl SimulatedWorld {
                 self.edit(number, &json!({"spec": {"availability": wanted}}));
             }
             UserStep::Suspend(number, yes) => self.edit(number, &json!({"spec": {"suspend": yes}})),
+            UserStep::Touch(number) => {
+                self.edit(number, &json!({"metadata": {"annotations": {"touched": time()}}}));
+            }
             UserStep::Request(number) => {
                 self.edit(
                     number,
@@ -194,7 +197,7 @@ impl SimulatedWorld {
         let namespace = registry.namespace.unwrap_or_default();
         tokio::spawn(async move {
             let gone = async {
-                while server.get(registry.resource(), namespace, registry.name).is_some() {
+                while server.has(registry.resource(), namespace, registry.name) {
                     tokio::time::sleep(LOOKS).await;
                 }
             };
@@ -222,11 +225,12 @@ impl SimulatedWorld {
     }
 }
 
-/// Returns a Secret that a user made.
+/// Returns a Secret that a user made, of the type that pull Secrets have.
 fn foreign(namespace: &str, name: &str) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": {"name": name, "namespace": namespace}, "data": {"own": base64("mine")},
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {".dockerconfigjson": base64("{\"auths\":{\"mine.example\":{}}}")},
     })
 }
 

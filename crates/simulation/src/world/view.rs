@@ -1,6 +1,10 @@
 //! The state of all registries, for the invariants.
 
-use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -13,14 +17,14 @@ use super::{
 use crate::{
     cast::{CastRegistry, REGISTRIES},
     clock,
-    registries::{RegistryBehaviour, ServerRecord},
+    registries::RegistryBehaviour,
     trace::{RegistryView, Snapshot},
 };
 
 /// What a view is made of.
 struct WorldObjects {
-    registries: BTreeMap<String, Value>,
-    secrets: Vec<Value>,
+    registries: BTreeMap<String, Arc<Value>>,
+    secrets: Vec<Arc<Value>>,
     /// The namespaces that belong to tenants and aren't being deleted.
     tenants: Vec<(String, String)>,
 }
@@ -33,16 +37,16 @@ impl SimulatedWorld {
 
     /// Returns the state of all registries, without all the objects.
     pub(super) fn look(&self) -> Snapshot {
-        let (objects, records) = (self.objects(), self.registries.records());
+        let objects = self.objects();
         let changes = &mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         objects.note_foreign(changes);
-        let view = |registry| self.view(registry, &objects, (&records, &mut *changes));
+        let view = |registry| self.view(registry, &objects, &mut *changes);
         let registries = REGISTRIES.iter().map(view).collect();
         Snapshot { at: clock::elapsed(), registries, state: Value::Null }
     }
 
     fn objects(&self) -> WorldObjects {
-        let list = |resource| self.server.list(resource, "");
+        let list = |resource| self.server.stored(resource);
         let mut registries = BTreeMap::new();
         for resource in ["systemregistries", "tenantregistries"] {
             registries
@@ -61,21 +65,21 @@ impl SimulatedWorld {
         &self,
         registry: &CastRegistry,
         objects: &WorldObjects,
-        (records, changes): (&[ServerRecord], &mut InputChanges),
+        changes: &mut InputChanges,
     ) -> RegistryView {
-        let object = objects.registries.get(registry.name);
+        let object = objects.registry(registry.name);
         let number =
             |pointer: &str| object.and_then(|object| object.pointer(pointer)).and_then(Value::as_i64);
         let server = object.and_then(|object| self.registries.behaviour(&host_of(object)));
         let circumstances = object.map(|object| objects.circumstances(registry, object, server.as_ref()));
         let desired = circumstances.and_then(desired_ready);
-        let due = self.due(registry, circumstances, (desired, records), changes);
+        let due = self.due(registry, circumstances, desired, changes);
         let own = |secret: &&Value| {
             secret["metadata"]["name"] == registry.pull_secret() && is_the_operators(secret)
         };
         let wanted = circumstances.and_then(content);
         let (delivered, audience) = (
-            objects.secrets.iter().filter(own),
+            objects.secrets().filter(own),
             audience(registry, object, desired, &objects.tenants).map(|audience| {
                 let is_free = |namespace: &String| {
                     !changes.was_foreign(namespace, &registry.pull_secret(), clock::elapsed())
@@ -111,19 +115,21 @@ impl SimulatedWorld {
         &self,
         registry: &CastRegistry,
         circumstances: Option<Circumstances<'_>>,
-        (desired, records): (Option<(&str, &str)>, &[ServerRecord]),
+        desired: Option<(&str, &str)>,
         changes: &mut InputChanges,
     ) -> Duration {
         let parts = circumstances.map(|its| inputs(Some(its.object), its.secret, its.is_permitted));
         let since = changes.observe(registry, parts.unwrap_or_default(), clock::elapsed());
         let host = circumstances.map(|its| host_of(its.object)).unwrap_or_default();
         let login = circumstances.and_then(login);
+        let rejected = login.map(|login| self.registries.with_records(|all| rejections(all, &host, &login)));
         due(PromiseCase {
             registry,
             needs_server: !matches!(desired, Some((_, "NotATenant" | "SecretNotFound" | "SecretInvalid"))),
             inputs: since,
             server: self.registries.changed(&host),
-            rejected: login.map(|login| rejections(records, &host, &login)).unwrap_or_default(),
+            rejected: rejected.unwrap_or_default(),
+            set_back: changes.set_back,
             is_right: matches!(desired, Some(("True", _))),
         })
     }
@@ -149,13 +155,21 @@ fn is_the_operators(secret: &Value) -> bool {
 }
 
 impl WorldObjects {
+    fn registry(&self, name: &str) -> Option<&Value> {
+        self.registries.get(name).map(|object| &**object)
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &Value> + Clone {
+        self.secrets.iter().map(|secret| &**secret)
+    }
+
     fn circumstances<'a>(
         &'a self,
         registry: &CastRegistry,
         object: &'a Value,
         server: Option<&'a RegistryBehaviour>,
     ) -> Circumstances<'a> {
-        let secret = self.secrets.iter().find(|secret| {
+        let secret = self.secrets().find(|secret| {
             secret["metadata"]["name"] == registry.secret()
                 && secret["metadata"]["namespace"] == registry.home()
         });
@@ -167,7 +181,7 @@ impl WorldObjects {
     /// Notes the Secrets of other owners that have the name of a pull Secret.
     fn note_foreign(&self, changes: &mut InputChanges) {
         let names: Vec<String> = REGISTRIES.iter().map(CastRegistry::pull_secret).collect();
-        for secret in self.secrets.iter().filter(|secret| !is_the_operators(secret)) {
+        for secret in self.secrets().filter(|secret| !is_the_operators(secret)) {
             let name = text(secret, "/metadata/name");
             if names.contains(&name) {
                 changes.note_foreign(&text(secret, "/metadata/namespace"), &name, clock::elapsed());
@@ -179,10 +193,11 @@ impl WorldObjects {
     /// Secrets, are those of the moment of its suspension, which faults delay.
     fn state(&self) -> Value {
         let registries = self.registries.iter().map(|(name, object)| (name.clone(), without_times(object)));
-        let suspended =
-            REGISTRIES.iter().filter(|registry| self.registries.get(registry.name).is_some_and(is_suspended));
+        let suspended = REGISTRIES
+            .iter()
+            .filter(|registry| self.registries.get(registry.name).is_some_and(|object| is_suspended(object)));
         let kept: Vec<String> = suspended.map(CastRegistry::pull_secret).collect();
-        let secrets = self.secrets.iter().filter(|secret| {
+        let secrets = self.secrets().filter(|secret| {
             secret["type"] != "registry.spectrocloud.com/rejections"
                 && !kept.contains(&text(secret, "/metadata/name"))
         });

@@ -247,6 +247,16 @@ fn delays_survive_restart_and_clock_change() {
 }
 
 #[test]
+fn delay_begins_again_when_clock_is_set_back() {
+    let mut table = Table::default();
+    assert!(tries(&mut table, &wish(1), at(7200)));
+    let paused = |seconds| Decision::Paused(HostRefusal::Rejected, Duration::from_secs(seconds));
+    assert_eq!(table.decide(&wish(1), at(0)), paused(60), "and not two hours");
+    assert_eq!(table.decide(&wish(1), at(20)), paused(40));
+    assert!(tries(&mut table, &wish(1), at(60)));
+}
+
+#[test]
 fn forgets_expired_records() {
     let mut table = Table::default();
     tries(&mut table, &wish(1), at(0));

@@ -44,6 +44,9 @@ impl Difference {
         after: Option<&Value>,
         path: &mut Vec<String>,
     ) {
+        if before == after {
+            return;
+        }
         let maps = [before, after].into_iter().flatten().all(|value| field_type.is_granular_map(value));
         let lists = [before, after].into_iter().flatten().all(|value| field_type.is_granular_list(value));
         let is_leaf = !(maps || lists) || (is_empty(before) && is_empty(after));

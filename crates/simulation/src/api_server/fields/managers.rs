@@ -1,6 +1,6 @@
 //! The field managers of an object, in `metadata.managedFields`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ const UNOWNED: [&[&str]; 10] = [
     &["f:metadata", "f:managedFields"],
     &["f:metadata", "f:resourceVersion"],
 ];
+
+const MANAGED_FIELDS: &str = "managedFields";
 
 /// A write, as the field managers see it.
 pub(in crate::api_server) struct FieldWrite<'a> {
@@ -64,14 +66,15 @@ pub(in crate::api_server) fn updated(write: &FieldWrite<'_>, live: &Value, mut n
     if managers.is_empty() && !is_new {
         return new; // not tracked until it is applied
     }
-    let live = without_managed_fields(live);
-    let difference = Difference::between(write.field_type, &live, &new).without(&write.ignored_set());
+    // The managed fields, which are removed in `new`, are nobody's.
+    let difference = Difference::between(write.field_type, live, &new).without(&write.ignored_set());
     let own = write.field_manager("Update");
+    let changed = difference.changed();
     for owned in managers.values_mut() {
-        owned.fields = owned.fields.difference(&difference.changed()).difference(&difference.removed);
+        owned.fields = owned.fields.difference(&changed).difference(&difference.removed);
     }
     managers.retain(|_, owned| !owned.fields.is_empty());
-    let taken = difference.changed().without_subtrees(&write.ignored_set()).difference(&unowned());
+    let taken = changed.without_subtrees(&write.ignored_set()).difference(&UNOWNED_SET);
     if !taken.is_empty() {
         let owned = managers.entry(own).or_default();
         owned.fields = owned.fields.union(&taken);
@@ -100,7 +103,7 @@ pub(in crate::api_server) fn applied(
     take_from_others(&mut managers, &own, &difference, force)?;
     let mut new = new;
     if let Some(owned) = managers.get_mut(&own) {
-        owned.fields = owned.fields.difference(&unowned());
+        owned.fields = owned.fields.difference(&UNOWNED_SET);
         if new != live {
             owned.time = Some(write.time.to_owned());
         }
@@ -194,9 +197,8 @@ impl FieldManager {
     }
 }
 
-fn unowned() -> FieldSet {
-    UNOWNED.iter().fold(FieldSet::default(), |all, path| all.union(&FieldSet::of(path)))
-}
+static UNOWNED_SET: LazyLock<FieldSet> =
+    LazyLock::new(|| UNOWNED.iter().fold(FieldSet::default(), |all, path| all.union(&FieldSet::of(path))));
 
 /// A request to the object itself may replace the managed fields; `[{}]` removes them.
 fn managers_after_request(write: &FieldWrite<'_>, live: &Value, new: &Value) -> FieldManagers {
@@ -254,23 +256,46 @@ fn take_managed_fields(object: &mut Value) {
     }
 }
 
+/// Returns the object without its managed fields, which are most of it.
 fn without_managed_fields(object: &Value) -> Value {
-    let mut object = object.clone();
-    if object.get("metadata").is_some() {
-        take_managed_fields(&mut object);
-    }
-    object
+    let Some(fields) = object.as_object() else { return object.clone() };
+    let of_metadata = |metadata: &Value| {
+        let kept = metadata.as_object().into_iter().flatten().filter(|(field, _)| *field != MANAGED_FIELDS);
+        Value::Object(kept.map(|(field, value)| (field.clone(), value.clone())).collect())
+    };
+    let kept = fields.iter().map(|(field, value)| {
+        let is_metadata = field == "metadata" && value.is_object();
+        (field.clone(), if is_metadata { of_metadata(value) } else { value.clone() })
+    });
+    Value::Object(kept.collect())
 }
 
 /// Returns whether two objects differ in nothing but the times of their managed fields.
 pub(in crate::api_server) fn differ_in_times_only(before: &Value, after: &Value) -> bool {
-    let timeless = |object: &Value| {
-        let mut object = object.clone();
-        let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
-        for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
-            entry.remove("time");
+    let of = MANAGED_FIELDS;
+    same_without("metadata", before, after)
+        && same_without(of, &before["metadata"], &after["metadata"])
+        && same_entries(&before["metadata"][of], &after["metadata"][of])
+}
+
+/// Whether two objects have the same fields but for one.
+fn same_without(field: &str, one: &Value, other: &Value) -> bool {
+    match (one.as_object(), other.as_object()) {
+        (Some(one), Some(other)) => {
+            let is_other = |(name, _): &(&String, &Value)| *name != field;
+            one.iter().filter(is_other).eq(other.iter().filter(is_other))
         }
-        object
-    };
-    timeless(before) == timeless(after)
+        _ => one == other,
+    }
+}
+
+/// Whether two lists of managed fields differ in their times only.
+fn same_entries(one: &Value, other: &Value) -> bool {
+    match (one.as_array(), other.as_array()) {
+        (Some(one), Some(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| same_without("time", one, other))
+        }
+        _ => one == other,
+    }
 }
