@@ -9,7 +9,7 @@ use clap::Parser;
 /// Measures latency, throughput, memory and writes of the operator, and compares them with two baselines.
 #[derive(Debug, Parser)]
 pub struct Arguments {
-    /// Numbers of registries, comma-separated.
+    /// Numbers of registries, comma-separated. Like any other number of objects, 0 skips the measurement.
     #[arg(long, env = "BENCH_SIZES", value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
     pub sizes: Vec<usize>,
     /// Rounds per size; by default 5 for 100, 3 for 1,000 and 1 for 10,000. The result is the median.
@@ -18,6 +18,15 @@ pub struct Arguments {
     /// How many registries are created one after another to measure the latency.
     #[arg(long, env = "BENCH_LATENCY", default_value_t = 200)]
     pub latency: usize,
+    /// How many registries to validate by host name.
+    #[arg(long, env = "BENCH_NAMED", default_value_t = 1_000)]
+    pub named: usize,
+    /// How many failing registries are created at once to measure the latency of another one.
+    #[arg(long, env = "BENCH_STORM", default_value_t = 1_000)]
+    pub storm: usize,
+    /// How many idle namespaces of tenants to count connections with.
+    #[arg(long, env = "BENCH_TENANTS", default_value_t = 1_000)]
+    pub tenants: usize,
     /// How long to count writes in the steady state, in seconds.
     #[arg(long, env = "BENCH_STEADY", default_value_t = 20)]
     pub steady: u64,
@@ -31,7 +40,7 @@ pub struct Arguments {
     #[arg(long, env = "BENCH_OPERATOR_ENV", value_delimiter = ' ')]
     pub operator_env: Vec<String>,
     /// The maximum duration of the whole bench, in minutes.
-    #[arg(long, env = "BENCH_MINUTES", default_value_t = 30)]
+    #[arg(long, env = "BENCH_MINUTES", default_value_t = 45)]
     minutes: u64,
     /// Run a baseline, with the plan in this file. The bench starts itself with it.
     #[arg(long, hide = true)]

@@ -20,7 +20,8 @@ use registry_testbed::{
 use crate::arguments::Arguments;
 use crate::contender::{Contender, Kind};
 use crate::floor::{Plan, Work};
-use crate::objects;
+use crate::names::{self, Names};
+use crate::objects::{self, Endpoint};
 use crate::observer::Observer;
 use crate::wire::Address;
 
@@ -47,6 +48,9 @@ pub struct Bed {
     registry_address: Address,
     api_address: Address,
     status: String,
+    ca: TestCa,
+    /// The name servers, or why there are none.
+    names: anyhow::Result<Names>,
     scratch: Scratch,
 }
 
@@ -69,6 +73,7 @@ impl Bed {
 
         let kubeconfig = control_plane.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await?;
         let token = control_plane.service_account_token(NAMESPACE, ACCOUNT).await?;
+        let scratch = Scratch::new("bench")?;
         let login = base64::prelude::BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
         let mut bed = Self {
             registry_address: Address {
@@ -83,11 +88,13 @@ impl Bed {
             },
             operator: operator_options(arguments, &kubeconfig)?,
             steady: Duration::from_secs(arguments.steady),
-            scratch: Scratch::new("bench")?,
+            names: Names::start(&scratch).await,
+            scratch,
             status: String::new(),
             control_plane,
             registry,
             client,
+            ca,
         };
         bed.status = bed.status_of_one().await.context("a first registry, to see that all is well")?;
         Ok(bed)
@@ -105,11 +112,37 @@ impl Bed {
             self.operator.args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" "),
             self.status.len(),
         );
+        if let Err(error) = &self.names {
+            println!("Host names are left out, because they need root: {error:#}");
+        }
     }
 
     /// Returns the audit log.
     pub fn audit(&self) -> anyhow::Result<AuditLog> {
         Ok(self.control_plane.audit()?)
+    }
+
+    /// Returns the name servers, if there are any.
+    pub fn names(&self) -> Option<&Names> {
+        self.names.as_ref().ok()
+    }
+
+    /// Returns the registry's host name and port.
+    pub fn registry_by_name(&self) -> String {
+        let host_port = self.registry.host_port();
+        let port = host_port.rsplit_once(':').map_or("", |(_, port)| port);
+        format!("{}:{port}", names::REGISTRY)
+    }
+
+    /// Returns the authority that all registries trust.
+    pub fn authority(&self) -> &TestCa {
+        &self.ca
+    }
+
+    /// Returns the API server's port.
+    pub fn api_port(&self) -> anyhow::Result<u16> {
+        let (_, port) = self.api_address.host_port.rsplit_once(':').context("an address with a port")?;
+        Ok(port.parse()?)
     }
 
     /// Returns the operator's user in the audit log.
@@ -132,6 +165,10 @@ impl Bed {
     pub async fn start_contender(&self, kind: Kind) -> anyhow::Result<Contender> {
         let work = match kind {
             Kind::Operator => return Contender::operator(self.operator.clone()).await,
+            Kind::Resolving(answers) => {
+                let names = self.names().context("no name servers")?;
+                return Contender::operator(names.applied_to(self.operator.clone(), answers)).await;
+            }
             Kind::LeastOperator => {
                 Work::Patches { api: self.api_address.clone(), workers: WORKERS, status: self.status.clone() }
             }
@@ -146,7 +183,7 @@ impl Bed {
     async fn status_of_one(&self) -> anyhow::Result<String> {
         let mut observer = Observer::start(&self.client).await?;
         let operator = self.start_contender(Kind::Operator).await?;
-        objects::create_all(&self.client, &self.registry.host_port(), 1).await?;
+        objects::create_all(&self.client, &Endpoint::Shared(self.registry.host_port()), 1).await?;
         operator.while_running(observer.all_ready(1, Duration::from_secs(30))).await?;
         let api: Api<SystemRegistry> = Api::all(self.client.clone());
         let status = api.get("bench-00000").await?.status;
@@ -157,7 +194,9 @@ impl Bed {
 }
 
 async fn start_registry(ca: &TestCa) -> anyhow::Result<TestRegistry> {
-    let leaf = ca.issue(&LeafOptions::server("registry"))?;
+    let names = [names::REGISTRY.to_owned(), format!("*.{}", names::REGISTRY)];
+    let options = names.into_iter().fold(LeafOptions::server("registry"), LeafOptions::dns_name);
+    let leaf = ca.issue(&options)?;
     let tls = RegistryTls::Server { leaf, ca_pem: ca.certificate_pem().to_owned(), client_ca_pem: None };
     Ok(TestRegistry::start(RegistryOptions { auth: RegistryAuth::htpasswd(USER, PASSWORD), tls }).await?)
 }
@@ -169,23 +208,31 @@ async fn install(client: &Client, ca_pem: &str) -> anyhow::Result<()> {
     objects.retain(|object| manifests::kind(object) != "Deployment");
     manifests::apply(client, objects).await?;
 
-    let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    };
-    let metadata = |name: &str| ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-    let login = Secret {
-        metadata: metadata("bench-login"),
-        type_: Some("kubernetes.io/basic-auth".to_owned()),
-        string_data: Some(text(&[("username", USER), ("password", PASSWORD)])),
-        ..Secret::default()
-    };
     let ca = ConfigMap {
-        metadata: metadata("bench-ca"),
+        metadata: named("bench-ca"),
         data: Some(text(&[("ca.crt", ca_pem)])),
         ..ConfigMap::default()
     };
-    create(client, &login).await?;
+    create(client, &login()).await?;
     create(client, &ca).await
+}
+
+/// Returns the Secret with the registry's password.
+pub fn login() -> Secret {
+    Secret {
+        metadata: named("bench-login"),
+        type_: Some("kubernetes.io/basic-auth".to_owned()),
+        string_data: Some(text(&[("username", USER), ("password", PASSWORD)])),
+        ..Secret::default()
+    }
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+}
+
+fn text(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 async fn create<K>(client: &Client, object: &K) -> anyhow::Result<()>

@@ -8,6 +8,8 @@ use registry_testbed::process::{Process, ProcessSpec};
 use registry_testbed::{Operator, OperatorOptions};
 use tokio::sync::Mutex;
 
+use crate::names::Answers;
+
 /// How often to check whether a process, or its work, has ended.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -16,6 +18,8 @@ const POLL: Duration = Duration::from_millis(2);
 pub enum Kind {
     /// The operator.
     Operator,
+    /// The operator with a name server of the bench.
+    Resolving(Answers),
     /// The second baseline.
     LeastOperator,
     /// The first baseline, with this number of exchanges.
@@ -48,6 +52,14 @@ impl Contender {
         std::fs::write(&log, "")?;
         let spec = ProcessSpec::new("floor", std::env::current_exe()?, &log).arg("--floor").arg(plan);
         Ok(Self::Floor { process: Mutex::new(Process::spawn(&spec)?), log })
+    }
+
+    /// Returns the number of the operator's connections to this port. A baseline isn't counted.
+    pub async fn connections_to(&self, port: u16) -> anyhow::Result<usize> {
+        match self {
+            Self::Operator(operator) => Ok(operator.connections_to(port).await?),
+            Self::Floor { .. } => Ok(0),
+        }
     }
 
     /// Returns its name in tables.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bed::Bed;
 use crate::contender::Kind;
-use crate::objects;
+use crate::objects::{self, Endpoint};
 use crate::observer::Observer;
 use crate::table::{self, Row};
 
@@ -22,24 +22,31 @@ pub struct Latency {
 
 /// Creates `count` registries one after another with the operator, and as many with its baseline.
 pub async fn measure(bed: &Bed, count: usize) -> anyhow::Result<Latency> {
+    let endpoint = Endpoint::Shared(bed.registry.host_port());
     let mut latency = Latency { floor: Vec::new(), operator: Vec::new() };
     for _ in 0..BLOCKS {
-        latency.floor.extend(block(bed, Kind::LeastOperator, count.div_ceil(BLOCKS)).await?);
-        latency.operator.extend(block(bed, Kind::Operator, count.div_ceil(BLOCKS)).await?);
+        latency.floor.extend(block(bed, Kind::LeastOperator, &endpoint, count.div_ceil(BLOCKS)).await?);
+        latency.operator.extend(block(bed, Kind::Operator, &endpoint, count.div_ceil(BLOCKS)).await?);
     }
     latency.floor.sort();
     latency.operator.sort();
     Ok(latency)
 }
 
-async fn block(bed: &Bed, kind: Kind, count: usize) -> anyhow::Result<Vec<Duration>> {
+/// Creates `count` registries one after another, and returns the latency of each.
+pub async fn block(
+    bed: &Bed,
+    kind: Kind,
+    endpoint: &Endpoint,
+    count: usize,
+) -> anyhow::Result<Vec<Duration>> {
     let contender = bed.start_contender(kind).await?;
     contender.ready().await?;
     let mut observer = Observer::start(&bed.client).await?;
     let mut latencies = Vec::new();
     // The first one shows that the contender is at work, and isn't counted.
     for number in 0..=count {
-        let manifest = objects::manifest(&format!("bench-{number:05}"), &bed.registry.host_port());
+        let manifest = objects::manifest(&format!("bench-{number:05}"), &endpoint.host_port(number));
         let start = Instant::now();
         objects::create(&bed.client, manifest).await?;
         let ready = contender.while_running(observer.all_ready(number + 1, PATIENCE)).await?;

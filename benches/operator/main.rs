@@ -14,16 +14,21 @@
 mod aims;
 mod arguments;
 mod bed;
+mod by_name;
 mod contender;
+mod failing;
 mod floor;
 mod latency;
+mod names;
 mod objects;
 mod observer;
 mod report;
 mod scale;
 mod steady;
+mod storm;
 mod table;
 mod tally;
+mod tenants;
 mod usage;
 mod wire;
 
@@ -32,6 +37,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
+use aims::Measured;
 use arguments::Arguments;
 use bed::Bed;
 
@@ -65,14 +71,39 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
 async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
     let bed = Bed::start(arguments).await?;
     bed.describe();
-    let latency = latency::measure(&bed, arguments.latency).await?;
-    latency.print();
-    let mut scales = Vec::new();
-    for size in &arguments.sizes {
+    let mut measured = Measured::default();
+    if arguments.latency > 0 {
+        let latency = latency::measure(&bed, arguments.latency).await?;
+        latency.print();
+        measured.latency = Some(latency);
+    }
+    for size in arguments.sizes.iter().filter(|size| **size > 0) {
         let scale = scale::measure(&bed, *size, arguments.rounds_of(*size)).await?;
         report::print(&scale);
-        scales.push(scale);
+        measured.scales.push(scale);
     }
-    aims::print(&latency, &scales);
+    measure_neighbors(arguments, &bed, &mut measured).await?;
+    aims::print(&measured);
+    Ok(())
+}
+
+/// Measures the operator with other objects and servers than one registry by its address.
+async fn measure_neighbors(arguments: &Arguments, bed: &Bed, measured: &mut Measured) -> anyhow::Result<()> {
+    if arguments.named > 0 && bed.names().is_some() {
+        let rounds = arguments.rounds_of(arguments.named);
+        let by_name = by_name::measure(bed, arguments.named, rounds).await?;
+        by_name.print();
+        measured.by_name = Some(by_name);
+    }
+    if arguments.storm > 0 {
+        let storm = storm::measure(bed, arguments.storm).await?;
+        storm.print();
+        measured.storm = Some(storm);
+    }
+    if arguments.tenants > 0 {
+        let tenants = tenants::measure(bed, arguments.tenants).await?;
+        tenants.print();
+        measured.tenants = Some(tenants);
+    }
     Ok(())
 }

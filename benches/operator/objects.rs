@@ -13,6 +13,25 @@ use crate::floor::REGISTRIES;
 /// The number of objects that are created at the same time.
 const CREATORS: usize = 32;
 
+/// How the registries reach the bench's registry.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// All by the same host and port.
+    Shared(String),
+    /// Each by a subdomain of this host and port.
+    Subdomains(String),
+}
+
+impl Endpoint {
+    /// Returns the host and port for the registry with this number.
+    pub fn host_port(&self, number: usize) -> String {
+        match self {
+            Self::Shared(host_port) => host_port.clone(),
+            Self::Subdomains(parent) => format!("bench-{number:05}.{parent}"),
+        }
+    }
+}
+
 /// Returns the manifest of a registry. All registries share one Secret and one ConfigMap.
 pub fn manifest(name: &str, host_port: &str) -> String {
     serde_json::json!({
@@ -38,9 +57,9 @@ pub async fn create(client: &Client, manifest: String) -> anyhow::Result<()> {
 }
 
 /// Creates `count` registries.
-pub async fn create_all(client: &Client, host_port: &str, count: usize) -> anyhow::Result<()> {
+pub async fn create_all(client: &Client, endpoint: &Endpoint, count: usize) -> anyhow::Result<()> {
     stream::iter(0..count)
-        .map(|number| create(client, manifest(&format!("bench-{number:05}"), host_port)))
+        .map(|number| create(client, manifest(&format!("bench-{number:05}"), &endpoint.host_port(number))))
         .buffer_unordered(CREATORS)
         .try_collect()
         .await

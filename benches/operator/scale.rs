@@ -11,7 +11,7 @@ use registry_testbed::AuditMark;
 
 use crate::bed::Bed;
 use crate::contender::{Contender, Kind};
-use crate::objects;
+use crate::objects::{self, Endpoint};
 use crate::observer::Observer;
 use crate::steady::{self, Steady};
 use crate::table::thousands;
@@ -79,18 +79,20 @@ pub struct Settled {
 
 /// Measures one size in several rounds, and returns the median of each value.
 pub async fn measure(bed: &Bed, size: usize, rounds: usize) -> anyhow::Result<Scale> {
+    let endpoint = Endpoint::Shared(bed.registry.host_port());
     let mut all = Rounds::default();
     for round in 1..=rounds {
         eprintln!("{} registries, round {round} of {rounds} …", thousands(size));
         all.exchanges.push(exchanges(bed, size).await?);
-        all.existing_floor
-            .push(existing(bed, size, Kind::LeastOperator, &mut all.creation).await?.end(bed).await?);
+        all.existing_floor.push(
+            existing(bed, &endpoint, size, Kind::LeastOperator, &mut all.creation).await?.end(bed).await?,
+        );
         let start = Start::now(bed).await?;
-        let operator = existing(bed, size, Kind::Operator, &mut all.creation).await?;
+        let operator = existing(bed, &endpoint, size, Kind::Operator, &mut all.creation).await?;
         all.settled.push(settle(bed, &start, &operator, round == rounds).await?);
         all.existing_operator.push(operator.end(bed).await?);
-        all.created_floor.push(created(bed, size, Kind::LeastOperator).await?.end(bed).await?);
-        let operator = created(bed, size, Kind::Operator).await?;
+        all.created_floor.push(created(bed, &endpoint, size, Kind::LeastOperator).await?.end(bed).await?);
+        let operator = created(bed, &endpoint, size, Kind::Operator).await?;
         steady::quiet(bed).await?;
         all.settled_meanwhile.push(Memory::of(operator.contender.id().await));
         all.created_operator.push(operator.end(bed).await?);
@@ -130,14 +132,15 @@ impl Rounds {
     }
 }
 
-fn median<T, K: Ord>(mut all: Vec<T>, key: impl Fn(&T) -> K) -> Option<T> {
+/// Returns the element in the middle.
+pub fn median<T, K: Ord>(mut all: Vec<T>, key: impl Fn(&T) -> K) -> Option<T> {
     all.sort_by_key(key);
     let middle = all.len() / 2;
     (middle < all.len()).then(|| all.swap_remove(middle))
 }
 
 /// A running program, with its measurements.
-struct Running {
+pub struct Running {
     contender: Contender,
     outcome: Outcome,
     all_ready: Instant,
@@ -145,7 +148,7 @@ struct Running {
 
 impl Running {
     /// Stops it, and deletes the registries.
-    async fn end(self, bed: &Bed) -> anyhow::Result<Outcome> {
+    pub async fn end(self, bed: &Bed) -> anyhow::Result<Outcome> {
         self.contender.stop().await?;
         objects::delete_all(&bed.client).await?;
         tokio::time::sleep(PAUSE).await;
@@ -165,9 +168,15 @@ async fn exchanges(bed: &Bed, size: usize) -> anyhow::Result<Spent> {
 }
 
 /// Creates the registries, then starts the program.
-async fn existing(bed: &Bed, size: usize, kind: Kind, creation: &mut Vec<Spent>) -> anyhow::Result<Running> {
+pub async fn existing(
+    bed: &Bed,
+    endpoint: &Endpoint,
+    size: usize,
+    kind: Kind,
+    creation: &mut Vec<Spent>,
+) -> anyhow::Result<Running> {
     let watch = Watch::start(bed.processes().await);
-    objects::create_all(&bed.client, &bed.registry.host_port(), size).await?;
+    objects::create_all(&bed.client, endpoint, size).await?;
     creation.push(watch.spent(Instant::now()));
     tokio::time::sleep(PAUSE).await;
 
@@ -182,7 +191,7 @@ async fn existing(bed: &Bed, size: usize, kind: Kind, creation: &mut Vec<Spent>)
 }
 
 /// Starts the program, then creates the registries.
-async fn created(bed: &Bed, size: usize, kind: Kind) -> anyhow::Result<Running> {
+async fn created(bed: &Bed, endpoint: &Endpoint, size: usize, kind: Kind) -> anyhow::Result<Running> {
     let contender = bed.start_contender(kind).await?;
     contender.ready().await?;
     tokio::time::sleep(IDLE).await;
@@ -191,8 +200,7 @@ async fn created(bed: &Bed, size: usize, kind: Kind) -> anyhow::Result<Running> 
     let mut observer = Observer::start(&bed.client).await?;
     let mut watch = Watch::start(bed.processes().await);
     watch.add(&contender).await;
-    let host_port = bed.registry.host_port();
-    let create = objects::create_all(&bed.client, &host_port, size);
+    let create = objects::create_all(&bed.client, endpoint, size);
     let see = contender.while_running(observer.all_ready(size, patience(size)));
     let ((), all_ready) = futures::future::try_join(create, see).await?;
     let outcome = Outcome { spent: watch.spent(all_ready), idle, memory: Memory::of(contender.id().await) };

@@ -23,7 +23,6 @@ use kube::api::Api;
 
 pub use self::enclosure::enclose;
 use self::guard::OverlayGuard;
-use self::names::NodeNameServer;
 use self::plan::NodePlan;
 use self::programs::Programs;
 pub use self::programs::pause_image;
@@ -32,6 +31,7 @@ use crate::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions}
 use crate::debian;
 use crate::eventually::{NotYet, eventually};
 use crate::image::{self, ImageError};
+use crate::name_server::NameServer;
 use crate::registry::{RegistryError, RegistryOptions, TestRegistry};
 use crate::tools::{self, Tool, ToolPaths, ToolsError};
 
@@ -168,7 +168,7 @@ pub struct Node {
     scheduler: Component,
     containerd: Component,
     images: TestRegistry,
-    _names: NodeNameServer,
+    _names: NameServer,
     control_plane: ControlPlane,
     tools: ToolPaths,
     directory: PathBuf,
@@ -188,8 +188,7 @@ impl Node {
             ..ControlPlaneOptions::default()
         };
         let control_plane = ControlPlane::start(options).await?;
-        let names =
-            NodeNameServer::serve(ADDRESS, control_plane.client().await?).await.map_err(NodeError::Names)?;
+        let names = names::serve(ADDRESS, control_plane.client().await?).await.map_err(NodeError::Names)?;
         let images = TestRegistry::start(RegistryOptions::default()).await?;
         let plan =
             NodePlan { tools: &tools, programs: &Programs::find()?, directory: &directory, images: &images };
