@@ -36,11 +36,11 @@ pub struct Measured {
 pub fn print(measured: &Measured) {
     table::title("Aims");
     let mut rows = Vec::new();
-    rows.extend(measured.latency.as_ref().map(|latency| p99("one registry".to_owned(), &latency.operator)));
+    rows.extend(measured.latency.as_ref().map(|latency| p99("one registry", &latency.operator)));
     rows.extend(measured.scales.iter().flat_map(of_scale));
     rows.extend(measured.by_name.iter().flat_map(of_names));
     rows.extend(measured.storm.as_ref().map(|storm| {
-        p99(format!("one registry beside {} that fail", thousands(storm.size)), &storm.latencies)
+        p99(&format!("one registry beside {} that fail", thousands(storm.size)), &storm.latencies)
     }));
     rows.extend(measured.tenants.as_ref().map(of_tenants));
     table::print(&["", "", "measured", "aim"], &rows);
@@ -50,7 +50,7 @@ fn row(name: String, met: bool, measured: String, aim: String) -> Row {
     vec![name, if met { "✓" } else { "✗" }.to_owned(), measured, aim]
 }
 
-fn p99(name: String, sorted: &[Duration]) -> Row {
+fn p99(name: &str, sorted: &[Duration]) -> Row {
     let p99 = percentile(sorted, 99);
     let (measured, aim) = (table::milliseconds(p99), format!("≤ {}", table::milliseconds(LATENCY)));
     row(format!("{name}, p99"), p99 <= LATENCY, measured, aim)
@@ -92,10 +92,10 @@ fn of_names(by_name: &ByName) -> Vec<Row> {
         let name = format!("{size} registries: all Ready, {}", figures.case.name);
         [
             row(name, times <= TIMES_BY_ADDRESS, measured, aim),
-            p99(format!("one registry, {}", figures.case.name), &figures.latencies),
+            p99(&format!("one registry, {}", figures.case.name), &figures.latencies),
         ]
     };
-    by_name.by_name.iter().flat_map(of_case).collect()
+    by_name.named.iter().flat_map(of_case).collect()
 }
 
 fn of_tenants(tenants: &Tenants) -> Row {

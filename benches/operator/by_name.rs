@@ -68,7 +68,7 @@ pub struct ByName {
     /// The baseline.
     pub by_address: Figures,
     /// The other cases.
-    pub by_name: Vec<Figures>,
+    pub named: Vec<Figures>,
 }
 
 /// Measures all cases in several rounds.
@@ -88,7 +88,7 @@ pub async fn measure(bed: &Bed, size: usize, rounds: usize) -> anyhow::Result<By
         Figures { case, all_ready: median(times, |time| *time).unwrap_or_default(), latencies }
     });
     let by_address = figures.next().ok_or_else(|| anyhow::anyhow!("there is no case"))?;
-    Ok(ByName { size, by_address, by_name: figures.collect() })
+    Ok(ByName { size, by_address, named: figures.collect() })
 }
 
 impl ByName {
@@ -99,7 +99,7 @@ impl ByName {
             thousands(self.size)
         ));
         let rows: Vec<Row> =
-            std::iter::once(&self.by_address).chain(&self.by_name).map(|figures| self.row(figures)).collect();
+            std::iter::once(&self.by_address).chain(&self.named).map(|figures| self.row(figures)).collect();
         table::print(&["", "time", "/ by address", "one: p50", "p99", "longest"], &rows);
     }
 

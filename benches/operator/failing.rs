@@ -101,19 +101,19 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, reply: Reply) -> anyhow::Res
     let stream = TokioIo::new(tls.accept(stream).await?);
     let service = service_fn(move |_| async move {
         tokio::time::sleep(reply.after).await;
-        response(reply.status)
+        Ok::<_, Infallible>(response(reply.status))
     });
     Ok(http1::Builder::new().serve_connection(stream, service).await?)
 }
 
-fn response(status: StatusCode) -> Result<Response<Empty<Bytes>>, Infallible> {
+fn response(status: StatusCode) -> Response<Empty<Bytes>> {
     let mut response = Response::new(Empty::new());
     *response.status_mut() = status;
     if status == StatusCode::UNAUTHORIZED {
         let challenge = header::HeaderValue::from_static("Basic realm=\"bench\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
-    Ok(response)
+    response
 }
 
 fn acceptor(ca: &TestCa) -> anyhow::Result<TlsAcceptor> {
