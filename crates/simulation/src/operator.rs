@@ -139,8 +139,8 @@ impl OperatorProcess {
     }
 }
 
-/// How often the process may be woken in one moment of the paused time.
-const MOST_POLLS: u32 = 20_000;
+/// How often the process may be woken in one moment of the paused time. A process that works as it should stays below 200.
+const MOST_POLLS: u32 = 2000;
 
 /// The process works without a pause: the paused time stands still meanwhile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

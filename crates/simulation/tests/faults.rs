@@ -520,7 +520,7 @@ fn status_that_was_refused_is_written_in_the_end() {
 
 /// A validation with the Secret before still waits for the registry.
 #[test]
-fn changed_secret_ends_the_validation_with_the_one_before() {
+fn changed_secret_supersedes_validation() {
     let events = vec![
         (10_000, Step(S::Answer(0, ServerCondition::Slow(seconds(8))))),
         (10_010, Step(S::Request(0))),
@@ -540,7 +540,7 @@ fn changed_secret_ends_the_validation_with_the_one_before() {
 }
 
 #[test]
-fn clock_that_is_set_back_stops_no_validation() {
+fn clock_set_back_stops_no_validation() {
     let events = vec![
         (20_000, Fault(F::Jump(-3600))),
         (30_000, Step(S::Answer(0, ServerCondition::Status(503, None)))),
@@ -603,7 +603,7 @@ fn pull_secret_whose_reply_was_lost_counts() {
 
 /// The pause is a minute, and begins again, although its end is an hour away by the clock.
 #[test]
-fn clock_that_is_set_back_lengthens_no_pause_by_that() {
+fn clock_set_back_lengthens_no_pause() {
     let events = vec![
         (0, Step(S::WriteSecret(0, 2))),
         (0, Step(S::Create(0, false))),

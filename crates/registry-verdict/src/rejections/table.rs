@@ -203,8 +203,10 @@ impl Table {
                 .credentials
                 .insert(wish.digest, CredentialRecord::Refused(stored.resumed(now), Timestamp::MIN));
         }
-        if let Some(CredentialRecord::Refused(rejection, _)) = group.credentials.get_mut(&wish.digest) {
-            rejection.begin_again_if_set_back(now);
+        if let Some(CredentialRecord::Refused(rejection, at)) = group.credentials.get_mut(&wish.digest)
+            && rejection.begins_again(now)
+        {
+            *at = Timestamp::MIN; // it wasn't later than the next attempt
         }
         let tries = group.tries.entry(wish.host.clone()).or_default();
         tries.retain(|tried| tried.counts(now));
@@ -379,10 +381,13 @@ impl Stored {
 
 impl Rejection {
     /// Begins the delay again if more than all of it is left, because the clock was set back. Otherwise, it would last longer by that.
-    fn begin_again_if_set_back(&mut self, now: Timestamp) {
-        if until(self.until, now) > self.pause {
+    /// Returns whether it did.
+    fn begins_again(&mut self, now: Timestamp) -> bool {
+        let is_set_back = until(self.until, now) > self.pause;
+        if is_set_back {
             self.until = after(now, self.pause);
         }
+        is_set_back
     }
 
     fn forgotten_at(&self) -> Timestamp {

@@ -55,10 +55,9 @@ fn is_secret_of(write: &AcceptedWrite, registry: &CastRegistry) -> bool {
 /// asked, and the password wasn't rejected before.
 fn is_awaited(trace: &HistoryTrace, registry: &CastRegistry, write: &AcceptedWrite) -> bool {
     let (at, until) = (write.at, write.at + SHOWN);
-    let around = at.saturating_sub(SHOWN)..=until;
     let is_other = |other: &&AcceptedWrite| {
         let is_about = other.is_registry() && other.name == registry.name && !other.by_operator;
-        (is_about || is_secret_of(other, registry)) && around.contains(&other.at) && *other != write
+        (is_about || is_secret_of(other, registry)) && (at..=until).contains(&other.at) && *other != write
     };
     let Some(host) = host_at(trace, registry, at) else { return false };
     until < trace.end_of_events() + trace.history.calm

@@ -254,6 +254,7 @@ fn delay_begins_again_when_clock_is_set_back() {
     assert_eq!(table.decide(&wish(1), at(0)), paused(60), "and not two hours");
     assert_eq!(table.decide(&wish(1), at(20)), paused(40));
     assert!(tries(&mut table, &wish(1), at(60)));
+    assert_eq!(table.decide(&wish(1), at(60)), paused(120), "the second rejection");
 }
 
 #[test]
