@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kube::{
     Api, Client, Resource,
     api::{ObjectMeta, Patch, PatchParams},
@@ -98,23 +98,37 @@ pub async fn publish_status(
     if !is_worth_writing(object, status) {
         return Ok(());
     }
-    let written = apply_status(client, object, status).await?;
-    *object = clear_leftovers(client, written, status).await?;
+    let mut status = status.clone();
+    let written = apply_status(client, object, &mut status).await?;
+    *object = clear_leftovers(client, written, &status).await?;
     Ok(())
 }
 
-/// Applies the status; again while the object is changed in the meantime, up to a bound.
+/// Applies the status; again while the object is changed in the meantime, up to a bound. Such a change may be a write of this status whose
+/// reply was lost, so the conditions that it has already keep their times.
 async fn apply_status(
     client: &Client,
     object: &RegistryObject,
-    status: &RegistryStatus,
+    status: &mut RegistryStatus,
 ) -> Result<RegistryObject, PublishError> {
     let mut written = apply_status_at(client, object, status, &object.resource_version).await;
     for _ in 0..CONFLICTS {
         let Err(PublishError::Conflict(_)) = written else { break };
-        written = apply_status_at(client, object, status, &current_version(client, object).await?).await;
+        let current = current_object(client, object, Subresource::Status.name()).await?;
+        keep_times(status, &current.status);
+        written = apply_status_at(client, object, status, &current.resource_version).await;
     }
     written
+}
+
+/// Sets the time of each condition to the one that `found` has for it, if its status is the same there.
+fn keep_times(status: &mut RegistryStatus, found: &RegistryStatus) {
+    for condition in &mut status.conditions {
+        let is_same = |other: &&Condition| other.type_ == condition.type_ && other.status == condition.status;
+        if let Some(same) = found.conditions.iter().find(is_same) {
+            condition.last_transition_time = same.last_transition_time.clone();
+        }
+    }
 }
 
 async fn apply_status_at(
@@ -197,7 +211,7 @@ async fn apply_finalizer(
     let written = write(client, object, Subresource::Finalizer, patch).await;
     if matches!(written, Err(PublishError::Conflict(_))) {
         // If there is no such object any more, a uid as precondition is a conflict too.
-        current_metadata(client, object, Subresource::Finalizer).await?;
+        current_metadata(client, object).await?;
     }
     written
 }
@@ -205,7 +219,7 @@ async fn apply_finalizer(
 /// Removes our finalizer from an object on which another field manager set it too, such as a client that applies the object as it
 /// once read it (a backup, a copy): server-side apply keeps it for the other manager.
 async fn remove_finalizer(client: &Client, object: &RegistryObject) -> Result<RegistryObject, PublishError> {
-    let metadata = current_metadata(client, object, Subresource::Finalizer).await?;
+    let metadata = current_metadata(client, object).await?;
     let mut others = metadata.finalizers.unwrap_or_default();
     others.retain(|finalizer| finalizer != FINALIZER);
     let version = metadata.resource_version;
@@ -216,6 +230,16 @@ async fn remove_finalizer(client: &Client, object: &RegistryObject) -> Result<Re
 
 /// Replaces `object`, of which the long parts were left out, by the whole object, if it is still the same one.
 pub async fn read_whole(client: &Client, object: &mut RegistryObject) -> Result<(), PublishError> {
+    *object = current_object(client, object, "the spec").await?;
+    Ok(())
+}
+
+/// Returns the object as it is now, if it is still the same one. `what` is for the error.
+async fn current_object(
+    client: &Client,
+    object: &RegistryObject,
+    what: &'static str,
+) -> Result<RegistryObject, PublishError> {
     let answer = async {
         Ok(match &object.key {
             RegistryKey::System { name } => system(client).get_opt(name).await?.map(RegistryObject::of),
@@ -224,25 +248,14 @@ pub async fn read_whole(client: &Client, object: &mut RegistryObject) -> Result<
             }
         })
     };
-    *object = classified(object, "the spec", answer)
+    classified(object, what, answer)
         .await?
-        .filter(|whole| whole.uid == object.uid)
-        .ok_or_else(|| PublishError::Gone(object.key.clone()))?;
-    Ok(())
-}
-
-/// Returns the object's resource version now, if it is still the same object.
-async fn current_version(client: &Client, object: &RegistryObject) -> Result<String, PublishError> {
-    let metadata = current_metadata(client, object, Subresource::Status).await?;
-    metadata.resource_version.ok_or_else(|| PublishError::Gone(object.key.clone()))
+        .filter(|current| current.uid == object.uid)
+        .ok_or_else(|| PublishError::Gone(object.key.clone()))
 }
 
 /// Returns the object's metadata now, if it is still the same object.
-async fn current_metadata(
-    client: &Client,
-    object: &RegistryObject,
-    subresource: Subresource,
-) -> Result<ObjectMeta, PublishError> {
+async fn current_metadata(client: &Client, object: &RegistryObject) -> Result<ObjectMeta, PublishError> {
     let answer = async {
         Ok(match &object.key {
             RegistryKey::System { name } => metadata(system(client).get_metadata_opt(name).await?),
@@ -251,7 +264,7 @@ async fn current_metadata(
             }
         })
     };
-    classified(object, subresource.name(), answer)
+    classified(object, Subresource::Finalizer.name(), answer)
         .await?
         .filter(|metadata| metadata.uid.as_deref() == Some(&object.uid))
         .ok_or_else(|| PublishError::Gone(object.key.clone()))
@@ -390,6 +403,26 @@ mod tests {
             "tls": {"version": null, "subject": "b"}, "conditions": [2], "credentials": null, "observedGeneration": 1,
         });
         assert_eq!(difference(found, wanted), patch);
+    }
+
+    #[test]
+    fn keeps_times_of_conditions_with_same_status() {
+        let condition = |type_: &str, status: &str, second: i64| Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: String::new(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::from_second(second).unwrap()),
+        };
+        let status = |conditions: [Condition; 2]| RegistryStatus {
+            conditions: conditions.into(),
+            ..RegistryStatus::default()
+        };
+        let found = status([condition("Ready", "True", 1), condition("Reconciling", "True", 2)]);
+        let mut wanted = status([condition("Ready", "False", 5), condition("Reconciling", "True", 5)]);
+        keep_times(&mut wanted, &found);
+        assert_eq!(wanted, status([condition("Ready", "False", 5), condition("Reconciling", "True", 2)]));
     }
 
     #[test]

@@ -77,10 +77,7 @@ impl FailedHistory {
         }
         let seed = self.history.seed;
         let _ = writeln!(report, "{}", self.history);
-        let _ = writeln!(
-            report,
-            "again: SEED={seed} cargo test --test histories -- --nocapture"
-        );
+        let _ = writeln!(report, "again: SEED={seed} cargo test --test histories -- --nocapture");
         report
     }
 }

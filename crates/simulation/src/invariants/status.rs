@@ -81,7 +81,8 @@ fn lacks(
         return Some("without a validation of that spec");
     }
     let uses_secret = after.pointer("/spec/auth/basic").is_some();
-    let is_proven = is("CredentialsValidated", "True") && uses_secret;
+    // A restore changes the Secret without a write.
+    let is_proven = is("CredentialsValidated", "True") && uses_secret && !trace.has_restored();
     if is_proven && !served.any(|record| is_of_current_secret(trace, write, record)) {
         return Some("of other credentials than those in its Secret");
     }
@@ -142,6 +143,9 @@ pub fn ready_is_never_stale(trace: &HistoryTrace) -> Vec<String> {
         if write.after.as_deref().is_some_and(is_stale) {
             outdated.insert(key, since.unwrap_or(write.at));
         }
+    }
+    if trace.has_restored() {
+        return stale; // what was outdated may be as before, without a write
     }
     let end = trace.end_of_events() + trace.history.calm;
     let left = outdated.iter().filter(|(_, since)| end > **since + BOUND);

@@ -66,7 +66,7 @@ pub(in crate::api_server) fn updated(write: &FieldWrite<'_>, live: &Value, mut n
     if managers.is_empty() && !is_new {
         return new; // not tracked until it is applied
     }
-    // The managed fields, which are removed in `new`, are nobody's.
+    // The managed fields, which are removed in `new`, have no owner.
     let difference = Difference::between(write.field_type, live, &new).without(&write.ignored_set());
     let own = write.field_manager("Update");
     let changed = difference.changed();
