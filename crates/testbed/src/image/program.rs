@@ -117,15 +117,6 @@ impl Profile {
         }
     }
 
-    /// Selects the program's package, so that a released program has no features of dependencies that only others need. In a development
-    /// build, both programs share the dependencies, so that each is built once.
-    fn only(self, package: &str) -> Vec<&str> {
-        match self {
-            Self::Dev => Vec::new(),
-            Self::Release => vec!["--package", package],
-        }
-    }
-
     /// What makes a released program smaller: a panic ends it, so that nothing unwinds its stack.
     fn smaller(self) -> &'static [&'static str] {
         match self {
@@ -201,8 +192,8 @@ fn cargo(zig: &Path, program: ImageProgram, architecture: Architecture, profile:
     let c: Vec<String> = remap.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
     let mut command = Command::new("cargo");
     command
-        .args(["zigbuild", "--locked", "--bin", name, "--target", triple, "--profile", profile.names().0])
-        .args(profile.only(name))
+        .args(["zigbuild", "--locked", "--package", name, "--bin", name, "--target", triple])
+        .args(["--profile", profile.names().0])
         .current_dir(repository())
         .env("PATH", path_with(&zig.join("bin")))
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_")), rust.join(" "))
