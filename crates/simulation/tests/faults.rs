@@ -563,13 +563,10 @@ fn secret_of_a_user_is_not_replaced() {
     ];
     let trace = holds(&with_registries(1, events));
     let of = |write: &&AcceptedWrite| write.name == "system-a-pull" && write.namespace == "alpha-2";
-    let last = trace.writes.iter().filter(of).last().unwrap();
+    let last = trace.writes.iter().rfind(of).unwrap();
     assert!(!last.by_operator && last.before.is_none(), "the user's creation is the last write of it");
     let elsewhere = |write: &&AcceptedWrite| write.name == "system-a-pull" && write.namespace == "beta-1";
-    assert!(
-        trace.writes.iter().filter(elsewhere).last().unwrap().at > seconds(60),
-        "the others get the password"
-    );
+    assert!(trace.writes.iter().rfind(elsewhere).unwrap().at > seconds(60), "the others get the password");
 }
 
 #[test]
