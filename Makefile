@@ -54,12 +54,15 @@ check: ## for the inner loop: formatting, lints, unit tests; starts no servers
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --lib --bins
 
+# Most tests wait for servers most of the time, so more of them run at once than there are processors.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 .PHONY: test
 test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
 	cargo test --test system -- --ignored fairness::
 	cargo test --workspace --no-fail-fast
 	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
-	cargo test --workspace --test differential -- --ignored
+	cargo test --test probe -- --ignored differential::
 
 .PHONY: simulate
 simulate: ## let HISTORIES=10000 histories with faults happen to the operator, in one process, from SEED=0

@@ -52,7 +52,7 @@ async fn probe_until_superseded(
     session: Option<Arc<CredentialSession>>,
     in_flight: &InFlight,
 ) -> Result<Probed, ReconcileError> {
-    let mut probe = Box::pin(steps::probe(context.askers(), case, urgency, session.clone()));
+    let mut probe = steps::probe(context.askers(), case, urgency, session.clone());
     if let Some(probed) = in_flight.unless_superseded(&mut probe).await {
         return within_own_limit(probed);
     }

@@ -24,7 +24,7 @@ mod runner;
 mod scripts;
 mod secrets;
 mod spec;
-#[path = "../../crates/registry-probe/tests/support/mod.rs"]
+#[path = "../../crates/registry-probe/tests/probe/support/mod.rs"]
 mod support;
 mod table;
 mod unusual_certificates;

@@ -50,7 +50,7 @@ pub struct ServeFlags {
     /// Address of the console for everyone who can sign in to the cluster; `:8443` means all addresses, including IPv6.
     #[arg(long, env = "REGISTRY_CONSOLE_LISTEN", value_name = "ADDRESS", value_parser = address, requires = "public_url")]
     pub listen: Option<SocketAddr>,
-    /// URL in the browser's address bar, such as https://registries.example.com. Requests for other hosts are refused.
+    /// URL in the browser's address bar, such as `https://registries.example.com`. Requests for other hosts are refused.
     #[arg(long, env = "REGISTRY_CONSOLE_PUBLIC_URL", value_name = "URL", value_parser = PublicUrl::parse, requires = "listen")]
     pub public_url: Option<PublicUrl>,
     /// PEM file with the certificate and its intermediates. Reloaded when it changes.

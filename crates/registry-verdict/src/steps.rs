@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{Credentials, Material, Prober, Target};
 
@@ -162,7 +163,18 @@ pub struct Probed {
 
 /// Probes the registry, after signing in to AWS with `auth.ecr`. `session` decides whether credentials that may be
 /// rejected can be sent; `None` if rejections aren't remembered.
-pub async fn probe(
+///
+/// Boxed, so that the AWS SDK's part is compiled in this crate only. An async function is compiled into each program that awaits it.
+pub fn probe(
+    askers: Askers,
+    case: ProbeCase,
+    urgency: Urgency,
+    session: Option<Arc<CredentialSession>>,
+) -> BoxFuture<'static, Probed> {
+    Box::pin(probe_once(askers, case, urgency, session))
+}
+
+async fn probe_once(
     askers: Askers,
     case: ProbeCase,
     urgency: Urgency,

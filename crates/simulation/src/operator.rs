@@ -23,6 +23,7 @@ use registry_operator::{
     settings::{OperatorCli, Settings},
 };
 use registry_probe::{Prober, ProberSettings};
+use registry_simulated_replica::stand_and_lead;
 use registry_verdict::cluster_addresses::ClusterAddresses;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -107,9 +108,7 @@ impl OperatorProcess {
             jitter: chance::jitter,
         };
         let stopped = stop.clone();
-        let task = tokio::spawn(while_it_pauses(async move {
-            replica.stand_and_lead(candidate, stopped).await;
-        }));
+        let task = tokio::spawn(while_it_pauses(stand_and_lead(replica, candidate, stopped)));
         Ok(Self { link, stop, task })
     }
 

@@ -138,6 +138,11 @@ impl Chromium {
         self.command(&format!("element/{}/value", element.0), &json!({"text": text})).await.map(drop)
     }
 
+    /// Pastes text where the focus is. A long text that is typed would cost the browser seconds.
+    pub async fn paste(&self, text: &str) -> Result<(), ChromiumError> {
+        self.devtools("Input.insertText", json!({"text": text})).await.map(drop)
+    }
+
     /// Presses and releases keys, one after the other, wherever the focus is. Special keys are those of WebDriver, such as U+E004 for Tab.
     pub async fn press(&self, keys: &str) -> Result<(), ChromiumError> {
         let strokes = keys.chars().flat_map(|key| ["keyDown", "keyUp"].map(|kind| (kind, key)));

@@ -249,6 +249,8 @@ impl ToolBuilder {
                 // What the user's own go.work or flags say is no part of the key.
                 .env("GOWORK", "off")
                 .env("GOFLAGS", "-mod=readonly")
+                // The compiler collects its garbage less often: a fifth of the time for some hundred MB more.
+                .env("GOGC", "400")
                 .stdout(file.try_clone()?)
                 .stderr(file)
                 .spawn()?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
 };
@@ -85,20 +86,28 @@ impl Sender<'_> {
         Ok(Response { url: request.url.clone(), status, headers, body, is_broken })
     }
 
-    async fn send_to(&mut self, server: &HostPort, request: &Request) -> Result<Received, FailureCause> {
-        let mut open = self.open(server, request).await?;
-        let again = open.connection.used && request.method.is_safe();
-        match self.send_over(&mut open, request).await {
-            Ok(received) => self.keep(open, received),
-            // The server had closed it meanwhile, as it may between two requests.
-            Err(Broken::Dropped(_)) if again => {
-                let mut open = self.open(server, request).await?;
-                let outcome = self.send_over(&mut open, request).await;
-                let received = outcome.map_err(|broken| self.cause(&open, broken))?;
-                self.keep(open, received)
+    /// Boxed, so that what a connection does is compiled in this crate only. An async function is compiled into each program that
+    /// awaits it.
+    fn send_to<'s>(
+        &'s mut self,
+        server: &'s HostPort,
+        request: &'s Request,
+    ) -> BoxFuture<'s, Result<Received, FailureCause>> {
+        Box::pin(async move {
+            let mut open = self.open(server, request).await?;
+            let again = open.connection.used && request.method.is_safe();
+            match self.send_over(&mut open, request).await {
+                Ok(received) => self.keep(open, received),
+                // The server had closed it meanwhile, as it may between two requests.
+                Err(Broken::Dropped(_)) if again => {
+                    let mut open = self.open(server, request).await?;
+                    let outcome = self.send_over(&mut open, request).await;
+                    let received = outcome.map_err(|broken| self.cause(&open, broken))?;
+                    self.keep(open, received)
+                }
+                Err(broken) => Err(self.cause(&open, broken)),
             }
-            Err(broken) => Err(self.cause(&open, broken)),
-        }
+        })
     }
 
     async fn send_over(&mut self, open: &mut OpenConnection, request: &Request) -> Result<Received, Broken> {

@@ -1,4 +1,4 @@
-//! From findings to one condition per layer. [`sentences`](super::sentences) has the messages.
+//! From findings to one condition per layer. [`sentences`] has the messages.
 
 use registry_api::{ConditionType, Reason, condition::LAYERS};
 use registry_probe::{

@@ -110,6 +110,15 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// What one call of cargo builds for this program. A development build makes all of them: together, they need each dependency with
+    /// one set of features, so that it is built once. A released program has no features that only another one needs.
+    fn together(self, program: ImageProgram) -> Vec<ImageProgram> {
+        match self {
+            Self::Dev => vec![ImageProgram::Operator, ImageProgram::Console],
+            Self::Release => vec![program],
+        }
+    }
+
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Dev => ("dev", "debug"),
@@ -184,7 +193,8 @@ fn failed(command: &str, reason: &str) -> ProgramError {
 }
 
 fn cargo(zig: &Path, program: ImageProgram, architecture: Architecture, profile: Profile) -> Command {
-    let name = program.name();
+    let selected = profile.together(program);
+    let selected = selected.iter().flat_map(|one| ["--package", one.name(), "--bin", one.name()]);
     let triple = triple(architecture);
     let remap: Vec<(String, &str)> = remapped();
     let remap_rust = remap.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}"));
@@ -192,8 +202,8 @@ fn cargo(zig: &Path, program: ImageProgram, architecture: Architecture, profile:
     let c: Vec<String> = remap.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
     let mut command = Command::new("cargo");
     command
-        .args(["zigbuild", "--locked", "--package", name, "--bin", name, "--target", triple])
-        .args(["--profile", profile.names().0])
+        .args(["zigbuild", "--locked", "--target", triple, "--profile", profile.names().0])
+        .args(selected)
         .current_dir(repository())
         .env("PATH", path_with(&zig.join("bin")))
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_")), rust.join(" "))

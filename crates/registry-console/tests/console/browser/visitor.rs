@@ -10,6 +10,8 @@ use crate::bed::Browser;
 
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
+/// The longest text that a person types, in bytes.
+const LONGEST_TYPED: usize = 100;
 /// More than the elements of any page.
 const MOST_TABS: usize = 150;
 /// The rules of axe-core that are part of WCAG 2.2 AA.
@@ -175,16 +177,23 @@ impl Visitor {
         self.with(format!("choose {words:?}"), click).await
     }
 
-    /// Types into a field, in place of what is in it.
+    /// Types into a field, in place of what is in it. A long text, such as a certificate or a token, is pasted, as a person would.
     pub async fn fill(&self, label: &str, text: &str) -> Result<()> {
+        let is_pasted = text.len() > LONGEST_TYPED;
         if self.way == Way::Keyboard {
             self.reach(label, true).await?;
-            return Ok(self.chromium.press(&text.replace('\n', ENTER)).await?);
+            let written =
+                if is_pasted { self.chromium.paste(text).await } else { self.chromium.press(text).await };
+            return Ok(written?);
         }
         let fill = || async {
             let field = self.find(label, true).await?;
             self.chromium.clear(&field).await?;
-            anyhow::Ok(self.chromium.send(&field, text).await?)
+            if !is_pasted {
+                return anyhow::Ok(self.chromium.send(&field, text).await?);
+            }
+            self.chromium.run(&format!("{FIND} found.focus();"), json!([label, true])).await?;
+            anyhow::Ok(self.chromium.paste(text).await?)
         };
         self.with(format!("type into {label:?}"), fill).await
     }

@@ -1,15 +1,11 @@
 //! The endpoint layer: names, connections, the egress policy, and servers that aren't registries.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::net::Ipv4Addr;
 
+use crate::support::dns::{Dns, NameServer};
+use crate::support::server::ClosedPort;
+use crate::support::*;
 use registry_probe::*;
-use support::dns::{Dns, NameServer};
-use support::server::ClosedPort;
-use support::*;
 
 const BOTH: &[Ipv4Addr] = &[Ipv4Addr::new(127, 9, 9, 9), Ipv4Addr::LOCALHOST];
 const PUBLIC: &[Ipv4Addr] = &[Ipv4Addr::new(203, 0, 113, 1)];

@@ -1,13 +1,9 @@
 //! Hostile servers: the deadline holds, memory is bounded, and nothing else waits for them.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use registry_probe::*;
-use support::*;
 
 /// The deadline if nothing else ends the validation. All earlier steps must finish before it, on any machine.
 const SHORT_DEADLINE: Duration = Duration::from_secs(2);

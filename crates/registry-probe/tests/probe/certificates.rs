@@ -1,18 +1,14 @@
 //! Certificates that Go's and OpenSSL's clients accept, and libraries have limits for: dates, critical extensions, key sizes,
 //! versions; and bundles that lose nothing.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::certificates::{Leaf, ca_params, server_params};
+use crate::support::*;
 use rcgen::{CertificateParams, CustomExtension};
 use registry_probe::*;
 use rustls::version::{TLS12, TLS13};
-use support::certificates::{Leaf, ca_params, server_params};
-use support::*;
 
 const VERSION_1: (&str, &str) =
     (include_str!("certificates/version-1.pem"), include_str!("certificates/version-1.key"));
@@ -149,7 +145,7 @@ struct PythonRegistry {
 
 impl PythonRegistry {
     fn start(password: &str) -> Self {
-        let file = |name: &str| format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+        let file = |name: &str| format!("{}/tests/probe/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
         let mut process = Command::new("python3")
             .args([file("small_key_registry.py"), file("rsa-1024.pem"), file("rsa-1024.key")])
             .arg(format!("alice:{password}"))

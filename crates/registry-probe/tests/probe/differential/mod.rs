@@ -1,18 +1,13 @@
 //! The same inputs, read by us and by Go's readers: `tests/tools/go-readers` has the kubelet's, Docker's and those of Go's TLS clients.
 //!
 //! Where the two disagree, the case is listed with a reason, or the test fails. Run by
-//! `cargo test --test differential -- --ignored`.
+//! `cargo test --test probe -- --ignored differential::`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the counts are the result")]
 
-#[path = "differential/bundles.rs"]
 mod bundles;
-#[path = "differential/certificates.rs"]
 mod certificates;
-#[path = "differential/docker.rs"]
 mod docker;
-#[path = "differential/docker_cases.rs"]
 mod docker_cases;
 
 use std::collections::BTreeMap;

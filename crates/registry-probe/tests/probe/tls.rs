@@ -1,14 +1,10 @@
 //! TLS: every defect, several defects at once, CAs, skipped verification, client certificates.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
+use crate::support::certificates::{Leaf, ca_params, self_signed, server_params};
+use crate::support::*;
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use registry_probe::*;
 use rustls::version::{TLS12, TLS13};
-use support::certificates::{Leaf, ca_params, self_signed, server_params};
-use support::*;
 
 fn trusting(ca: CaBundle) -> Material {
     Material { ca: Some(ca), ..alice() }
@@ -293,7 +289,7 @@ async fn distinguishes_plain_server_from_bad_certificate() {
     for greeting in
         ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "220 mail.example.com ESMTP\r\n"]
     {
-        let port = support::server::greeting(greeting).await;
+        let port = crate::support::server::greeting(greeting).await;
         let findings = probe(&target(&format!("https://127.0.0.1:{port}")), &alice()).await;
         let TlsFinding::Failed { defect, .. } = findings.tls else { panic!("not failed: {findings:#?}") };
         assert_eq!(defect, TlsDefect::HandshakeFailed(HandshakeFault::NotTls));
@@ -302,7 +298,7 @@ async fn distinguishes_plain_server_from_bad_certificate() {
 
 #[tokio::test]
 async fn closed_handshake_is_transient() {
-    let port = support::server::greeting("").await;
+    let port = crate::support::server::greeting("").await;
     let findings = probe(&target(&format!("https://127.0.0.1:{port}")), &alice()).await;
     let TlsFinding::Failed { defect, .. } = &findings.tls else { panic!("not failed: {findings:#?}") };
     assert_eq!(*defect, TlsDefect::HandshakeFailed(HandshakeFault::Closed));

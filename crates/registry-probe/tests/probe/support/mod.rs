@@ -1,6 +1,6 @@
 //! Scripted servers on loopback: they answer as a test says, and record every request that reaches them.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, reason = "tests/verdicts uses a part")]
 
 pub mod certificates;
 pub mod dns;
@@ -17,9 +17,9 @@ use registry_probe::{
 };
 use secrecy::SecretString;
 
-#[allow(unused_imports, reason = "each test file uses a part")]
+#[allow(unused_imports, reason = "tests/verdicts uses a part")]
 pub use certificates::Authority;
-#[allow(unused_imports, reason = "each test file uses a part")]
+#[allow(unused_imports, reason = "tests/verdicts uses a part")]
 pub use server::{Answer, ReceivedRequest, Server};
 
 /// The password of every test: it must never be found where it does not belong.

@@ -1,16 +1,12 @@
 //! Name resolution as in glibc and Go: the DNS queries, how often they are sent, and concurrency.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use crate::support::dns::{Dns, NameServer, Question};
+use crate::support::server::ClosedPort;
+use crate::support::*;
 use registry_probe::*;
-use support::dns::{Dns, NameServer, Question};
-use support::server::ClosedPort;
-use support::*;
 
 const LOOPBACK: &[Ipv4Addr] = &[Ipv4Addr::LOCALHOST];
 const HOST: &str = "registry.example.com";
@@ -201,7 +197,7 @@ const BOTH: &[Ipv4Addr] = &[Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
 #[tokio::test]
 async fn tries_next_address_when_one_is_silent() {
     // A backlog that is full answers no SYN.
-    let full = support::server::FullBacklog::new().await;
+    let full = crate::support::server::FullBacklog::new().await;
     let registry = Server::http_on("127.0.0.2", full.port(), |_| Answer::granted()).await;
     let dns = NameServer::start(|_, _| Dns::Addresses(BOTH)).await;
     let resolving = Resolving::new(&dns, "", "");

@@ -1,16 +1,12 @@
 //! Token services over real connections: the requests, and that credentials arrive nowhere else.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use crate::support::dns::{Dns, NameServer};
+use crate::support::*;
 use registry_probe::*;
 use secrecy::SecretString;
-use support::dns::{Dns, NameServer};
-use support::*;
 
 /// A registry that takes the token `good`, and names this realm.
 fn registry_with(realm: String) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {

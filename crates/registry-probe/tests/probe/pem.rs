@@ -1,16 +1,12 @@
 //! PEM text of every kind: no panics, bounded time, no secrets in messages.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::Authority;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use registry_probe::{CaBundle, CaError, ClientIdentity};
-use support::Authority;
 
 fn armoured(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))

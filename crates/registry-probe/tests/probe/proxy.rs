@@ -1,19 +1,15 @@
 //! Validation through a forward proxy: what the proxy gets and doesn't get, and that the registry isn't blamed for what the proxy
 //! does.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use crate::support::dns::{Dns, NameServer};
+use crate::support::proxy::{ForwardProxy, ProxyAction};
+use crate::support::server::ClosedPort;
+use crate::support::*;
 use registry_probe::*;
 use secrecy::SecretString;
-use support::dns::{Dns, NameServer};
-use support::proxy::{ForwardProxy, ProxyAction};
-use support::server::ClosedPort;
-use support::*;
 
 const HOST: &str = "registry.example.com";
 
