@@ -1,7 +1,7 @@
 //! A Kubernetes API server in memory, for `kube::Client`: what the operator uses, and nothing else. What it doesn't know, it
 //! answers with 501, so that a test fails instead of passing by luck.
 //!
-//! It is held to the real one: `tests/conformance` sends the same requests to both. It is deterministic: no clock besides the
+//! It is held to the real one: `crates/testbed/tests/conformance` sends the same requests to both. It is deterministic: no clock besides the
 //! one that is passed in, no random numbers, nothing in the order of a hash map. It works in paused time.
 //!
 //! [`ApiServer`] has the connections, direct access for tests, and what can happen to a cluster: compaction, a restored backup, a

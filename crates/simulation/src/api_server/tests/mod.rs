@@ -1,4 +1,4 @@
-//! The server through `kube`, as the operator uses it. That it answers as the real one does is for `tests/conformance`.
+//! The server through `kube`, as the operator uses it. That it answers as the real one does is for `crates/testbed/tests/conformance`.
 
 mod managers;
 mod watches;
