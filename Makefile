@@ -54,9 +54,6 @@ check: ## for the inner loop: formatting, lints, unit tests; starts no servers
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --lib --bins
 
-# Many tests wait for servers, so one more of them runs at once than there are processors.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
-
 .PHONY: test
 test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
 	cargo test --test system -- --ignored fairness::

@@ -171,30 +171,23 @@ pub fn probe(
     urgency: Urgency,
     session: Option<Arc<CredentialSession>>,
 ) -> BoxFuture<'static, Probed> {
-    Box::pin(probe_once(askers, case, urgency, session))
-}
-
-async fn probe_once(
-    askers: Askers,
-    case: ProbeCase,
-    urgency: Urgency,
-    session: Option<Arc<CredentialSession>>,
-) -> Probed {
-    let (Askers { prober, tokens, now }, ProbeCase { target, material, login }) = (askers, case);
-    if let (Some(login), Some(tokens)) = (&login, &tokens) {
-        let (target, material) = (&target, &material);
-        let case = ecr::probe::EcrCase { target, material, login, urgency, session: session.as_deref() };
-        let mut seen = ecr::probe::probe(&prober, tokens, case, now).await;
-        // What was seen is kept until the next validation; the credentials aren't.
-        let used = seen.used.take();
-        return Probed { seen: Observation::Ecr(Box::new(seen)), used };
-    }
-    let mut findings = match &session {
-        Some(session) => prober.probe_through(&**session, &target, &material, now).await,
-        None => prober.probe(&target, &material, now).await,
-    };
-    if let Some(session) = session {
-        session.conclude(&mut findings);
-    }
-    Probed { seen: Observation::Probed(Box::new(findings)), used: material.credentials }
+    Box::pin(async move {
+        let (Askers { prober, tokens, now }, ProbeCase { target, material, login }) = (askers, case);
+        if let (Some(login), Some(tokens)) = (&login, &tokens) {
+            let (target, material) = (&target, &material);
+            let case = ecr::probe::EcrCase { target, material, login, urgency, session: session.as_deref() };
+            let mut seen = ecr::probe::probe(&prober, tokens, case, now).await;
+            // What was seen is kept until the next validation; the credentials aren't.
+            let used = seen.used.take();
+            return Probed { seen: Observation::Ecr(Box::new(seen)), used };
+        }
+        let mut findings = match &session {
+            Some(session) => prober.probe_through(&**session, &target, &material, now).await,
+            None => prober.probe(&target, &material, now).await,
+        };
+        if let Some(session) = session {
+            session.conclude(&mut findings);
+        }
+        Probed { seen: Observation::Probed(Box::new(findings)), used: material.credentials }
+    })
 }

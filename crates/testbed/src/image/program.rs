@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::ValueEnum as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Architecture;
@@ -114,7 +115,7 @@ impl Profile {
     /// one set of features, so that it is built once. A released program has no features that only another one needs.
     fn together(self, program: ImageProgram) -> Vec<ImageProgram> {
         match self {
-            Self::Dev => vec![ImageProgram::Operator, ImageProgram::Console],
+            Self::Dev => ImageProgram::value_variants().to_vec(),
             Self::Release => vec![program],
         }
     }

@@ -192,7 +192,7 @@ impl Visitor {
             if !is_pasted {
                 return anyhow::Ok(self.chromium.send(&field, text).await?);
             }
-            self.chromium.run(&format!("{FIND} found.focus();"), json!([label, true])).await?;
+            self.chromium.click(&field).await?;
             anyhow::Ok(self.chromium.paste(text).await?)
         };
         self.with(format!("type into {label:?}"), fill).await
