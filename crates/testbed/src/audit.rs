@@ -147,10 +147,10 @@ impl AuditLog {
 }
 
 fn read_from(path: &Path, offset: u64) -> Result<Vec<AuditEvent>, AuditError> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_to_string(&mut text)
+        file.seek(SeekFrom::Start(offset.saturating_sub(1)))?;
+        file.read_to_end(&mut bytes)
     });
     match read {
         // No request has been answered yet.
@@ -160,11 +160,19 @@ fn read_from(path: &Path, offset: u64) -> Result<Vec<AuditEvent>, AuditError> {
         }
         Ok(_) => {}
     }
+    let end_of_line = |byte: &u8| *byte == b'\n';
+    // The mark is the file's length, which grows page by page while a line is written: a line that had begun is before the mark.
+    let start = match offset {
+        0 => Some(0),
+        _ => bytes.iter().position(end_of_line),
+    };
     // An incomplete last line is left for the next call.
-    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    let parse = |line| serde_json::from_str::<AuditLine>(line).map(AuditEvent::from);
+    let end = bytes.iter().rposition(end_of_line);
+    let complete = start.zip(end).map_or(&[][..], |(start, end)| &bytes[start..=end]);
+    let parse = |line| serde_json::from_slice::<AuditLine>(line).map(AuditEvent::from);
     complete
-        .lines()
+        .split(end_of_line)
+        .filter(|line| !line.is_empty())
         .map(parse)
         .collect::<Result<_, _>>()
         .map_err(|source| AuditError::Parse { path: path.to_path_buf(), source })
@@ -232,6 +240,45 @@ impl From<AuditLine> for AuditEvent {
             received: line.request_received_timestamp,
             completed: line.stage_timestamp,
             content: line.request_object,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::AuditLog;
+
+    #[test]
+    fn a_line_that_is_being_written_is_before_the_mark() {
+        let line =
+            |uri| format!(r#"{{"stage":"ResponseComplete","verb":"get","requestURI":"{uri}"}}"#) + "\n";
+        let (first, second, third) = (line("/first"), line("/second-ü"), line("/third"));
+        let read = |written: usize| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let log = AuditLog::new(vec![file.path().to_path_buf()]);
+            let (before, after) = second.as_bytes().split_at(written);
+            file.write_all(first.as_bytes()).unwrap();
+            file.write_all(before).unwrap();
+            let mark = log.mark();
+            let mut since = vec![log.since(&mark).unwrap()];
+            for bytes in [after, third.as_bytes()] {
+                file.write_all(bytes).unwrap();
+                since.push(log.since(&mark).unwrap());
+            }
+            let uris = |events: Vec<super::AuditEvent>| -> Vec<String> {
+                events.into_iter().map(|event| event.request_uri).collect()
+            };
+            since.into_iter().map(uris).collect::<Vec<_>>()
+        };
+        assert_eq!(read(0), [vec![], vec!["/second-ü"], vec!["/second-ü", "/third"]]);
+        for written in 1..=second.len() {
+            assert_eq!(
+                read(written),
+                [vec![], vec![], vec!["/third"]],
+                "{written} bytes of the line were written"
+            );
         }
     }
 }
