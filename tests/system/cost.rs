@@ -359,16 +359,13 @@ async fn backs_off_from_blocked_api_requests() -> Result<()> {
     let (mark, start) = (solo.mark()?, Instant::now());
     let registry = solo.cluster.system(&solo.cluster.unique("unwritable"));
     apply(&solo.cluster, &system_registry(registry.name(), guarded(json!({"endpoint": DOWN})))).await?;
-    let third = || async {
-        let asked = solo.installation.control_plane().audit()?.since(&mark)?;
-        let is_try = |event: &&AuditEvent| {
-            event.user == OPERATOR_USER && event.name == registry.name() && event.verb == "patch"
-        };
-        let tries = asked.iter().filter(is_try).count();
-        ensure!(tries >= 3, "{tries} tries");
-        Ok(())
+    let is_try = |event: &AuditEvent| {
+        event.user == OPERATOR_USER && event.name == registry.name() && event.verb == "patch"
     };
-    let tried = eventually("the finalizer is tried a third time", third).await;
+    let is_third =
+        |tries: &[AuditEvent]| if tries.len() >= 3 { Ok(()) } else { Err(format!("{} tries", tries.len())) };
+    let audit = solo.installation.control_plane().audit()?;
+    let tried = audit.until("the finalizer is tried a third time", &mark, is_try, is_third).await;
     let took = start.elapsed();
     may_patch_registries(&solo.cluster, true).await?;
     tried.with_context(|| format!("the operator may do {rules:?}"))?;
@@ -392,19 +389,22 @@ async fn backs_off_from_forbidden_namespace() -> Result<()> {
     apply(&solo.cluster, &tenant_registry(&namespace, "charts", guarded(spec))).await?;
     let mark = solo.mark()?;
     let operator = Operator::start(solo.installation.operator_options().await?).await?;
-    let fifth = || async {
-        let mut asked = solo.installation.control_plane().audit()?.since(&mark)?;
-        asked.retain(|event| {
-            event.verb == "list" && event.resource == "secrets" && event.namespace == namespace
-        });
-        let is_own = |event: &AuditEvent| event.request_uri.contains("labelSelector");
-        let (own, all): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_own);
-        ensure!(own.len() >= 5 && all.len() >= 5, "{} and {} lists", own.len(), all.len());
-        Ok([own, all])
+    let is_list = |event: &AuditEvent| {
+        event.verb == "list" && event.resource == "secrets" && event.namespace == namespace
     };
-    let tried = eventually("its Secrets are asked for a fifth time", fifth).await;
+    let of_each_kind = |lists: &[AuditEvent]| -> [Vec<AuditEvent>; 2] {
+        let is_own = |event: &AuditEvent| event.request_uri.contains("labelSelector");
+        let (own, all) = lists.iter().cloned().partition(is_own);
+        [own, all]
+    };
+    let are_five = |lists: &[AuditEvent]| {
+        let counts = of_each_kind(lists).map(|each| each.len());
+        if counts.iter().all(|count| *count >= 5) { Ok(()) } else { Err(format!("{counts:?} lists")) }
+    };
+    let audit = solo.installation.control_plane().audit()?;
+    let tried = audit.until("its Secrets are asked for a fifth time", &mark, is_list, are_five).await;
     unlabel(&solo.cluster, &namespace).await?;
-    for lists in tried? {
+    for lists in of_each_kind(&tried?) {
         let asked = |index: usize| lists[index].received.parse::<Timestamp>();
         let took = Duration::try_from(asked(4)?.duration_since(asked(0)?))?;
         assert!(took >= Duration::from_secs(1), "five lists within {took:?}");

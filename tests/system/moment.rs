@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
-use registry_testbed::{AuditEvent, AuditLog, AuditMark, eventually};
+use registry_testbed::{AuditEvent, AuditLog, AuditMark};
 use serde_json::Value;
 
 use crate::{
@@ -81,17 +81,18 @@ impl Moment {
     /// Waits until the audit log has a successful request of the operator's that is meant. Returns the time from this moment until
     /// the first such request was answered, or, if it is a watch, until it began.
     pub async fn until(&self, what: &str, is_meant: impl Fn(&AuditEvent) -> bool) -> Result<Duration> {
-        let look = || async {
-            let events = self.audit.since(&self.mark)?;
-            let meant = events.iter().filter(|event| event.user == self.user && event.succeeded());
-            for event in meant.filter(|event| is_meant(event)) {
-                if let Some(took) = self.elapsed_at(event)? {
-                    return Ok(took);
-                }
-            }
-            anyhow::bail!("the audit log has no such request")
+        let is_meant = |event: &AuditEvent| {
+            event.user == self.user
+                && event.succeeded()
+                && is_meant(event)
+                && matches!(self.elapsed_at(event), Ok(Some(_)))
         };
-        Ok(eventually(what, look).await?)
+        let is_there = |meant: &[AuditEvent]| match meant {
+            [] => Err("the audit log has no such request".to_owned()),
+            [..] => Ok(()),
+        };
+        let meant = self.audit.until(what, &self.mark, is_meant, is_there).await?;
+        self.elapsed_at(&meant[0])?.context("is_meant")
     }
 
     /// The time from this moment until a request was answered. None for an older one: the log is written after the answers.

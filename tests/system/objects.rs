@@ -135,6 +135,10 @@ pub fn writes_since(installation: &Installation, mark: &AuditMark, user: &str) -
     Ok(writes)
 }
 
+fn is_lasting_write(event: &AuditEvent, user: &str) -> bool {
+    event.is_write_of(user) && is_lasting(event)
+}
+
 /// The operator's writes since the mark that are meant, once there are so many: the API server logs a request after it has
 /// answered it.
 pub async fn written(
@@ -143,29 +147,18 @@ pub async fn written(
     count: usize,
     is_meant: impl Fn(&AuditEvent) -> bool,
 ) -> Result<Vec<AuditEvent>> {
-    let meant = || {
-        let mut writes = writes_since(installation, since, OPERATOR_USER)?;
-        writes.retain(&is_meant);
-        anyhow::Ok(writes)
+    let is_write = |event: &AuditEvent| is_lasting_write(event, OPERATOR_USER) && is_meant(event);
+    let are_enough = |writes: &[AuditEvent]| {
+        if writes.len() >= count { Ok(()) } else { Err(format!("{:#?}", write_lines(writes))) }
     };
-    let look = || async {
-        let writes = meant()?;
-        anyhow::ensure!(writes.len() >= count, "{:#?}", write_lines(&writes));
-        Ok(())
-    };
-    eventually(format!("{count} writes are in the audit log"), look).await?;
-    meant()
+    let what = format!("{count} writes are in the audit log");
+    Ok(installation.control_plane().audit()?.until(what, since, is_write, are_enough).await?)
 }
 
 /// Waits until so many Events were written since the mark: they are written beside the work.
 pub async fn events_are_written(installation: &Installation, since: &AuditMark, count: usize) -> Result<()> {
-    let look = || async {
-        let writes = writes_since(installation, since, OPERATOR_USER)?;
-        let events = writes.iter().filter(|write| write.resource == "events" && write.succeeded()).count();
-        anyhow::ensure!(events >= count, "{events} are");
-        Ok(())
-    };
-    Ok(eventually(format!("{count} Events are written"), look).await?)
+    let is_event = |write: &AuditEvent| write.resource == "events" && write.succeeded();
+    written(installation, since, count, is_event).await.map(drop)
 }
 
 /// Waits for the Event of a TenantRegistry's newest verdict, `Ready=<status>/<reason>`. Those before it are written first.

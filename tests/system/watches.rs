@@ -192,16 +192,15 @@ async fn all_ready(cluster: &Cluster, count: usize) -> Result<()> {
 
 /// Waits until a watch of Secrets is up in each of so many namespaces.
 async fn are_watched(audit: &AuditLog, count: usize) -> Result<()> {
-    let look = || async {
-        let all = audit.events()?;
-        let is_watch = |event: &&AuditEvent| {
-            event.user == OPERATOR_USER && event.verb == "watch" && event.resource == "secrets"
-        };
-        let watched: BTreeSet<&str> = all.iter().filter(is_watch).map(|event| &*event.namespace).collect();
-        ensure!(watched.len() >= count, "{} are", watched.len());
-        Ok(())
+    let is_watch = |event: &AuditEvent| {
+        event.user == OPERATOR_USER && event.verb == "watch" && event.resource == "secrets"
     };
-    Ok(eventually("all namespaces are watched", look).await?)
+    let are_enough = |watches: &[AuditEvent]| {
+        let watched: BTreeSet<&str> = watches.iter().map(|event| &*event.namespace).collect();
+        if watched.len() >= count { Ok(()) } else { Err(format!("{} are", watched.len())) }
+    };
+    audit.until("all namespaces are watched", &AuditMark::default(), is_watch, are_enough).await?;
+    Ok(())
 }
 
 /// Waits until the Events of all verdicts are written, which takes its time.

@@ -4,11 +4,15 @@
 //! secret. The line is written just after the response is sent: to find a request of your own, wait for it with
 //! [`eventually`](crate::eventually::eventually).
 
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs::File;
+use std::future::ready;
+use std::io::{BufRead as _, BufReader, ErrorKind, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::eventually::{NotYet, eventually};
 
 /// Metadata of every request, when it has been answered, and each status of a registry that is written.
 pub(crate) const POLICY: &str = "\
@@ -88,6 +92,11 @@ impl AuditEvent {
         changes && !self.request_uri.contains("dryRun=All")
     }
 
+    /// Whether the request is a write of that user's that was answered.
+    pub fn is_write_of(&self, user: &str) -> bool {
+        self.is_write() && self.user == user && self.stage == "ResponseComplete"
+    }
+
     /// Whether the request was granted.
     pub fn succeeded(&self) -> bool {
         (200..300).contains(&self.code)
@@ -131,9 +140,34 @@ impl AuditLog {
 
     /// The requests that have been answered since the mark.
     pub fn since(&self, mark: &AuditMark) -> Result<Vec<AuditEvent>, AuditError> {
+        self.read(&mut mark.clone())
+    }
+
+    /// Waits until enough of the requests that are meant have been answered since the mark, and returns these. `is_enough` says
+    /// what is missing. Each line is read once: the log may grow by megabytes meanwhile.
+    pub async fn until(
+        &self,
+        what: impl Into<String>,
+        mark: &AuditMark,
+        is_meant: impl Fn(&AuditEvent) -> bool,
+        is_enough: impl Fn(&[AuditEvent]) -> Result<(), String>,
+    ) -> Result<Vec<AuditEvent>, NotYet> {
+        let (mut mark, mut meant) = (mark.clone(), Vec::new());
+        let mut look = || {
+            let answered = self.read(&mut mark).map_err(|error| error.to_string())?;
+            meant.extend(answered.into_iter().filter(&is_meant));
+            is_enough(&meant)
+        };
+        eventually(what, || ready(look())).await?;
+        Ok(meant)
+    }
+
+    /// The requests that have been answered since the mark, which becomes the end of what was read.
+    fn read(&self, mark: &mut AuditMark) -> Result<Vec<AuditEvent>, AuditError> {
+        mark.0.resize(self.files.len(), 0);
         let mut events = Vec::new();
-        for (index, file) in self.files.iter().enumerate() {
-            events.extend(read_from(file, mark.0.get(index).copied().unwrap_or(0))?);
+        for (file, offset) in self.files.iter().zip(&mut mark.0) {
+            read_from(file, offset, &mut events)?;
         }
         Ok(events)
     }
@@ -141,41 +175,39 @@ impl AuditLog {
     /// The writes of one user since the mark.
     pub fn writes_since(&self, mark: &AuditMark, user: &str) -> Result<Vec<AuditEvent>, AuditError> {
         let mut events = self.since(mark)?;
-        events.retain(|event| event.is_write() && event.user == user && event.stage == "ResponseComplete");
+        events.retain(|event| event.is_write_of(user));
         Ok(events)
     }
 }
 
-fn read_from(path: &Path, offset: u64) -> Result<Vec<AuditEvent>, AuditError> {
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::Start(offset.saturating_sub(1)))?;
-        file.read_to_end(&mut bytes)
-    });
-    match read {
+/// Adds what comes after the offset, which becomes the end of the last complete line.
+fn read_from(path: &Path, offset: &mut u64, events: &mut Vec<AuditEvent>) -> Result<(), AuditError> {
+    let unreadable = |source| AuditError::Read { path: path.to_path_buf(), source };
+    let file = match File::open(path) {
         // No request has been answered yet.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => {
-            return Err(AuditError::Read { path: path.to_path_buf(), source });
-        }
-        Ok(_) => {}
-    }
-    let end_of_line = |byte: &u8| *byte == b'\n';
-    // The mark is the file's length, which grows page by page while a line is written: a line that had begun is before the mark.
-    let start = match offset {
-        0 => Some(0),
-        _ => bytes.iter().position(end_of_line),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(unreadable)?,
     };
-    // An incomplete last line is left for the next call.
-    let end = bytes.iter().rposition(end_of_line);
-    let complete = start.zip(end).map_or(&[][..], |(start, end)| &bytes[start..=end]);
-    let parse = |line| serde_json::from_slice::<AuditLine>(line).map(AuditEvent::from);
-    complete
-        .split(end_of_line)
-        .filter(|line| !line.is_empty())
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map_err(|source| AuditError::Parse { path: path.to_path_buf(), source })
+    let (mut log, mut line) = (BufReader::new(file), Vec::new());
+    // The mark is the file's length, which grows page by page while a line is written: a line that had begun is before the mark.
+    let mut is_before_mark = *offset > 0;
+    let mut position = offset.saturating_sub(1);
+    log.seek(SeekFrom::Start(position)).map_err(unreadable)?;
+    loop {
+        line.clear();
+        position += log.read_until(b'\n', &mut line).map_err(unreadable)? as u64;
+        if !line.ends_with(b"\n") {
+            // An incomplete last line is left for the next call.
+            return Ok(());
+        }
+        if !std::mem::take(&mut is_before_mark) {
+            let parsed = serde_json::from_slice::<AuditLine>(&line);
+            events.push(
+                parsed.map_err(|source| AuditError::Parse { path: path.to_path_buf(), source })?.into(),
+            );
+        }
+        *offset = position;
+    }
 }
 
 #[derive(Deserialize)]
@@ -263,10 +295,13 @@ mod tests {
             file.write_all(before).unwrap();
             let mark = log.mark();
             let mut since = vec![log.since(&mark).unwrap()];
+            let (mut read_on, mut end) = (log.since(&mark).unwrap(), mark.clone());
             for bytes in [after, third.as_bytes()] {
                 file.write_all(bytes).unwrap();
                 since.push(log.since(&mark).unwrap());
+                read_on.extend(log.read(&mut end).unwrap());
             }
+            assert_eq!(since.last(), Some(&read_on), "each line once");
             let uris = |events: Vec<super::AuditEvent>| -> Vec<String> {
                 events.into_iter().map(|event| event.request_uri).collect()
             };

@@ -3,8 +3,13 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-/// The pause between two checks.
-const POLL: Duration = Duration::from_millis(20);
+use tokio::time::Instant;
+
+/// The shortest and the longest pause between two checks.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+/// Between the two, a pause is this part of the time waited so far: checks cost processors that others wait for, and none is later than
+/// by this part.
+const PART: u32 = 10;
 /// The end of every wait, so that a test that hangs fails. It is no promise: whatever is promised to happen within some time is
 /// checked by a recorded time, as that of the API server's audit log.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -28,14 +33,15 @@ where
     E: Display,
     F: Future<Output = Result<T, E>>,
 {
-    let mut last = String::from("nothing yet");
+    let (began, mut last) = (Instant::now(), String::from("nothing yet"));
     let looks = async {
         loop {
             match look().await {
                 Ok(found) => return found,
                 Err(seen) => last = seen.to_string(),
             }
-            tokio::time::sleep(POLL).await;
+            let [shortest, longest] = PAUSES;
+            tokio::time::sleep((began.elapsed() / PART).clamp(shortest, longest)).await;
         }
     };
     let found = tokio::time::timeout(PATIENCE, looks).await;
@@ -46,19 +52,22 @@ where
 mod tests {
     use std::future::{pending, ready};
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn looks_until_it_finds() {
-        let (started, mut looks) = (Instant::now(), 0);
+    async fn looks_until_it_finds_and_less_often_the_longer_it_takes() {
+        let (started, mut looks) = (Instant::now(), Vec::new());
         let look = || {
-            looks += 1;
-            ready(if looks == 100 { Ok(looks) } else { Err("not yet") })
+            looks.push(started.elapsed());
+            ready(if looks.len() == 100 { Ok(looks.clone()) } else { Err("not yet") })
         };
-        assert_eq!(eventually("the hundredth check", look).await.ok(), Some(100));
-        assert_eq!(started.elapsed(), POLL * 99);
+        let looks = eventually("the hundredth check", look).await.unwrap();
+        let pauses: Vec<_> = looks.windows(2).map(|each| (each[0], each[1] - each[0])).collect();
+        let [shortest, longest] = PAUSES;
+        assert_eq!((pauses[0].1, pauses[98].1), (shortest, longest));
+        assert!(pauses.iter().all(|(waited, pause)| *pause <= shortest.max(*waited / 9)), "{pauses:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -140,19 +140,25 @@ async fn are_delivered(operator: &Operator) -> Result<()> {
 
 /// Waits until there was a write for each namespace.
 async fn are_written(solo: &ExclusiveCluster, mark: &AuditMark) -> Result<()> {
-    let look = || async {
-        let written = by_namespace(&of_secrets(solo, mark)?).len();
-        ensure!(written == NAMESPACES, "{written} are");
-        Ok(())
+    let are_all = |writes: &[AuditEvent]| match by_namespace(writes).len() {
+        NAMESPACES => Ok(()),
+        written => Err(format!("{written} are")),
     };
-    Ok(eventually("all pull Secrets are written", look).await?)
+    let audit = solo.installation.control_plane().audit()?;
+    audit.until("all pull Secrets are written", mark, is_of_secret, are_all).await?;
+    Ok(())
 }
 
 fn of_secrets(solo: &ExclusiveCluster, mark: &AuditMark) -> Result<Vec<AuditEvent>> {
     let mut writes = writes_since(solo.installation, mark, OPERATOR_USER)?;
-    // An API server that has too much to do refuses (429): nothing is written, and it is asked again later.
-    writes.retain(|write| write.resource == "secrets" && write.code != 429);
+    writes.retain(is_of_secret);
     Ok(writes)
+}
+
+/// Whether the operator wrote a Secret. An API server that has too much to do refuses (429): nothing is written, and it is asked again
+/// later.
+fn is_of_secret(event: &AuditEvent) -> bool {
+    event.is_write_of(OPERATOR_USER) && event.resource == "secrets" && event.code != 429
 }
 
 fn of_status(solo: &ExclusiveCluster, mark: &AuditMark) -> Result<u64> {
