@@ -2,7 +2,7 @@
 //!
 //! Every request is logged once, with its user, its object and its status; the content only of a registry's status, which holds no
 //! secret. The line is written just after the response is sent: to find a request of your own, wait for it with
-//! [`eventually`](crate::eventually::eventually).
+//! [`AuditLog::until`].
 
 use std::fs::File;
 use std::future::ready;
