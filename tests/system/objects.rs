@@ -135,10 +135,6 @@ pub fn writes_since(installation: &Installation, mark: &AuditMark, user: &str) -
     Ok(writes)
 }
 
-fn is_lasting_write(event: &AuditEvent, user: &str) -> bool {
-    event.is_write_of(user) && is_lasting(event)
-}
-
 /// The operator's writes since the mark that are meant, once there are so many: the API server logs a request after it has
 /// answered it.
 pub async fn written(
@@ -147,7 +143,8 @@ pub async fn written(
     count: usize,
     is_meant: impl Fn(&AuditEvent) -> bool,
 ) -> Result<Vec<AuditEvent>> {
-    let is_write = |event: &AuditEvent| is_lasting_write(event, OPERATOR_USER) && is_meant(event);
+    let is_write =
+        |event: &AuditEvent| event.is_write_of(OPERATOR_USER) && is_lasting(event) && is_meant(event);
     let are_enough = |writes: &[AuditEvent]| {
         if writes.len() >= count { Ok(()) } else { Err(format!("{:#?}", write_lines(writes))) }
     };
