@@ -164,11 +164,13 @@ impl AuditLog {
 
     /// The requests that have been answered since the mark, which becomes the end of what was read.
     fn read(&self, mark: &mut AuditMark) -> Result<Vec<AuditEvent>, AuditError> {
-        mark.0.resize(self.files.len(), 0);
-        let mut events = Vec::new();
-        for (file, offset) in self.files.iter().zip(&mut mark.0) {
+        // Of a log that can't be read to its end, nothing counts as read.
+        let (mut ends, mut events) = (mark.0.clone(), Vec::new());
+        ends.resize(self.files.len(), 0);
+        for (file, offset) in self.files.iter().zip(&mut ends) {
             read_from(file, offset, &mut events)?;
         }
+        mark.0 = ends;
         Ok(events)
     }
 

@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 /// The shortest and the longest pause between two checks.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
-/// Between the two, a pause is this part of the time waited so far: checks cost processors that others wait for, and none is later than
-/// by this part.
+/// Between the two, a pause is the time waited so far, divided by this: checks cost processors that others wait for.
 const PART: u32 = 10;
 /// The end of every wait, so that a test that hangs fails. It is no promise: whatever is promised to happen within some time is
 /// checked by a recorded time, as that of the API server's audit log.
