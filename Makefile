@@ -58,8 +58,11 @@ check: ## for the inner loop: formatting, lints, unit tests; starts no servers
 test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
 	cargo test --test system -- --ignored fairness::
 	cargo test --workspace --no-fail-fast
-	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
+	cargo test --package registry-operator --package registry-verdict --lib --no-default-features $(unoptimized)
 	cargo test --test probe -- --ignored differential::
+
+# Compiles faster, for tests that take seconds.
+unoptimized := $(foreach package,operator verdict,--config profile.dev.package.registry-$(package).opt-level=0)
 
 .PHONY: simulate
 simulate: ## let HISTORIES=10000 histories with faults happen to the operator, in one process, from SEED=0

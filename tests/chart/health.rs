@@ -149,7 +149,7 @@ async fn installed() -> Result<TestCluster> {
 async fn operator(place: &TestCluster) -> Result<Operator> {
     let kubeconfig =
         place.control_plane.kubeconfig_for_service_account(NAMESPACE, "registry-operator").await?;
-    Ok(Operator::start(OperatorOptions::new(env!("CARGO_BIN_EXE_registry-operator"), kubeconfig)).await?)
+    Ok(Operator::start(OperatorOptions::new(env!("CARGO_BIN_EXE_operator-in-tests"), kubeconfig)).await?)
 }
 
 async fn password(place: &TestCluster, password: &str) -> Result<()> {

@@ -21,7 +21,7 @@ pub const NAMESPACE: &str = "registry-system";
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    registry_testbed::tools::repository().join(path)
 }
 
 /// The text of a file of this repository.

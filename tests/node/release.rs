@@ -1,6 +1,6 @@
 //! The chart's release, by helm.
 
-use std::{path::Path, process::Stdio};
+use std::process::Stdio;
 
 use anyhow::{Result, ensure};
 use registry_testbed::{node::Node, tools::Tool};
@@ -60,5 +60,5 @@ impl Release<'_> {
 }
 
 fn chart() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/registry-operator").display().to_string()
+    registry_testbed::tools::repository().join("charts/registry-operator").display().to_string()
 }

@@ -5,7 +5,7 @@
 //! own [`Installation`]. Has no assertions of its own.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -43,13 +43,13 @@ pub const SERVICE_ACCOUNT: &str = "registry-operator";
 pub const OPERATOR_USER: &str = "system:serviceaccount:registry-system:registry-operator";
 
 /// The operator, as this build made it.
-pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
+pub const OPERATOR: &str = env!("CARGO_BIN_EXE_operator-in-tests");
 /// How long a test waits for the API server to take up a definition.
 const ESTABLISHED: Duration = Duration::from_mins(1);
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    registry_testbed::tools::repository().join(path)
 }
 
 /// A control plane with all that the chart installs, save for the operator itself: that is started by the tests.

@@ -21,7 +21,7 @@ use crate::{
     objects::{DOWN, Protected, apply, delete, login, system_registry, tenant_registry},
 };
 
-const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
+const OPERATOR: &str = env!("CARGO_BIN_EXE_operator-in-tests");
 
 /// The flags of the operator, each with a value that it must refuse (docs/architecture.md#promises).
 const FLAGS: [(&str, &str); 13] = [

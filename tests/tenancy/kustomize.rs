@@ -36,7 +36,7 @@ async fn deployed(stage: &Stage, objects: &[DynamicObject]) -> Result<(String, O
     let account = pod["serviceAccountName"].as_str().context("no account")?;
     let namespace = deployment.namespace().context("no namespace")?;
     let kubeconfig = stage.control_plane().kubeconfig_for_service_account(&namespace, account).await?;
-    let mut options = OperatorOptions::new(env!("CARGO_BIN_EXE_registry-operator"), kubeconfig);
+    let mut options = OperatorOptions::new(env!("CARGO_BIN_EXE_operator-in-tests"), kubeconfig);
     for argument in pod["containers"][0]["args"].as_array().context("no arguments")? {
         options = options.arg(argument.as_str().context("an argument is a string")?);
     }

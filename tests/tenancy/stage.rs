@@ -2,7 +2,7 @@
 //! permissions but without `administer`, one with it, and tenants. Has no assertions about policies.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -24,7 +24,7 @@ pub const SERVICE_ACCOUNT: &str = "registry-operator";
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    registry_testbed::tools::repository().join(path)
 }
 
 /// A control plane with all that is shipped, save for the operator itself.
@@ -106,7 +106,7 @@ impl Stage {
     pub async fn operator_options(&self) -> Result<OperatorOptions> {
         let kubeconfig =
             self.control_plane.kubeconfig_for_service_account(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await?;
-        Ok(OperatorOptions::new(env!("CARGO_BIN_EXE_registry-operator"), kubeconfig))
+        Ok(OperatorOptions::new(env!("CARGO_BIN_EXE_operator-in-tests"), kubeconfig))
     }
 
     /// The operator's account, by a token of its own.

@@ -99,7 +99,7 @@ fn without_end(mut params: CertificateParams) -> CertificateParams {
 }
 
 const DIRECTORY: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/crates/registry-probe/tests/probe/certificates");
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/registry-probe/tests/probe/certificates");
 
 fn file(name: &str) -> String {
     std::fs::read_to_string(format!("{DIRECTORY}/{name}")).unwrap()

@@ -205,7 +205,7 @@ impl Reader {
     async fn operator(&self, container: &Container) -> Result<Operator> {
         let control_plane = &self.place.control_plane;
         let kubeconfig = control_plane.kubeconfig_for_service_account(NAMESPACE, "registry-operator").await?;
-        let mut options = OperatorOptions::new(env!("CARGO_BIN_EXE_registry-operator"), kubeconfig);
+        let mut options = OperatorOptions::new(env!("CARGO_BIN_EXE_operator-in-tests"), kubeconfig);
         options.args.extend(container.args.iter().flatten().map(Into::into));
         for variable in container.env.iter().flatten() {
             let value = variable.value.as_ref().context("a variable without a value")?;
