@@ -1,10 +1,9 @@
 //! What to do about a registry next: decisions from the object, its history, and the state of its pull Secrets. Pure. The
 //! [`reconcile`](mod@super::reconcile) module acts on them.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use registry_api::{ConditionType, RegistryStatus};
 use registry_verdict::{
     assess::{AvailabilityReport, assess},
+    known_status::StatusDifference,
     object::RegistryObject,
     resolve::ObservedReference,
 };
@@ -12,7 +11,7 @@ use registry_verdict::{
 use super::{
     history::{History, ValidationInputs},
     in_flight::InFlight,
-    publish::is_worth_writing,
+    publish::is_time_old,
 };
 
 /// What to do about an object.
@@ -74,22 +73,13 @@ pub fn status_drift(object: &RegistryObject, history: &History, report: &Availab
     let Some(validation) = history.validation.as_deref().filter(|_| is_settled) else {
         return StatusDrift::None;
     };
-    let mut status = assess(object, validation, report);
-    if !is_worth_writing(object, &status) {
-        return StatusDrift::None;
-    }
-    keep_pull_secrets(&mut status, &object.status);
-    if is_worth_writing(object, &status) { StatusDrift::Overwritten } else { StatusDrift::PullSecrets }
-}
-
-/// Takes over from `old` what changes with the pull Secrets.
-fn keep_pull_secrets(status: &mut RegistryStatus, old: &RegistryStatus) {
-    status.availability.clone_from(&old.availability);
-    let is_ready = |condition: &&mut Condition| condition.type_ == ConditionType::Ready.as_str();
-    if let (Some(new), Some(old)) =
-        (status.conditions.iter_mut().find(is_ready), old.condition(ConditionType::Ready))
-    {
-        new.message.clone_from(&old.message);
+    let status = assess(object, validation, report);
+    match object.status.difference(&status) {
+        StatusDifference::None if !is_time_old(object, &status) => StatusDrift::None,
+        StatusDifference::PullSecrets if !is_time_old(object, &status) => StatusDrift::PullSecrets,
+        StatusDifference::None | StatusDifference::PullSecrets | StatusDifference::More => {
+            StatusDrift::Overwritten
+        }
     }
 }
 
@@ -130,6 +120,7 @@ mod tests {
     };
     use registry_verdict::{
         assess::{Observation, ValidationRecord},
+        known_status::KnownStatus,
         resolve::{Reference, ReferenceKind},
         steps::Examination,
     };
@@ -218,12 +209,14 @@ mod tests {
         let (mut object, report) = (object(false, false), AvailabilityReport::default());
         let history = validated(&object);
         assert_eq!(status_drift(&object, &history, &report), StatusDrift::Overwritten, "never written");
-        object.status = assess(&object, history.validation.as_deref().unwrap(), &report);
+        let written = assess(&object, history.validation.as_deref().unwrap(), &report);
+        object.status = KnownStatus::of(&written);
         assert_eq!(status_drift(&object, &history, &report), StatusDrift::None);
         let note = AvailabilityReport { note: Some("a pull Secret is missing".into()), ..report.clone() };
         assert_eq!(status_drift(&object, &history, &note), StatusDrift::PullSecrets);
-        let mut overwritten = object.clone();
-        overwritten.status.conditions[0].message = "another client's".to_owned();
+        let mut another = written.clone();
+        another.conditions[0].message = "another client's".to_owned();
+        let overwritten = RegistryObject { status: KnownStatus::of(&another), ..object.clone() };
         assert_eq!(status_drift(&overwritten, &history, &note), StatusDrift::Overwritten);
         let changed = RegistryObject { generation: object.generation + 1, ..object.clone() };
         assert_eq!(

@@ -11,7 +11,10 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use registry_api::{ConditionType, Reason, RegistryStatus, SystemRegistry, TenantRegistry};
-use registry_verdict::object::{RegistryKey, RegistryObject};
+use registry_verdict::{
+    known_status::{ConditionStatus, KnownCondition, KnownStatus},
+    object::{RegistryKey, RegistryObject},
+};
 use tokio::sync::mpsc;
 
 use crate::kubernetes::call::call;
@@ -57,7 +60,7 @@ impl Events {
         reported: &mut Option<ReadyVerdict>,
         now: Timestamp,
     ) {
-        let verdict = ready_verdict(status);
+        let verdict = ReadyVerdict::new(status);
         if verdict != *reported {
             self.send(object, status, now);
             *reported = verdict;
@@ -83,13 +86,28 @@ impl Events {
 }
 
 /// Status and reason of Ready.
-pub type ReadyVerdict = (String, String);
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReadyVerdict {
+    status: ConditionStatus,
+    /// None for a reason that this version doesn't know.
+    reason: Option<Reason>,
+}
 
-/// Returns the verdict in a status; none while a validation is in progress.
-pub fn ready_verdict(status: &RegistryStatus) -> Option<ReadyVerdict> {
-    let ready = status.condition(ConditionType::Ready)?;
-    let is_verdict = ready.reason != Reason::Progressing.as_str();
-    is_verdict.then(|| (ready.status.clone(), ready.reason.clone()))
+impl ReadyVerdict {
+    /// Returns the verdict in a known status; none while a validation is in progress.
+    pub fn known(status: &KnownStatus) -> Option<Self> {
+        status.condition(ConditionType::Ready).and_then(Self::of)
+    }
+
+    /// Returns the verdict in a new status; none while a validation is in progress.
+    fn new(status: &RegistryStatus) -> Option<Self> {
+        status.condition(ConditionType::Ready).and_then(KnownCondition::of).and_then(Self::of)
+    }
+
+    fn of(ready: KnownCondition) -> Option<Self> {
+        let verdict = Self { status: ready.status, reason: ready.reason };
+        (ready.reason != Some(Reason::Progressing)).then_some(verdict)
+    }
 }
 
 async fn write_all(client: Client, instance: String, mut drafts: mpsc::Receiver<Draft>) {

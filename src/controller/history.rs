@@ -16,7 +16,7 @@ use registry_verdict::{
 };
 use tokio::time::Instant;
 
-use super::events::{ReadyVerdict, ready_verdict};
+use super::events::ReadyVerdict;
 
 /// What the operator remembers of a registry from one validation to the next. In memory only: after a restart, every registry
 /// is validated once.
@@ -43,7 +43,7 @@ pub struct History {
 impl History {
     /// Returns the history of a registry that was not validated yet.
     pub fn of(object: &RegistryObject) -> Self {
-        Self { reported: ready_verdict(&object.status), ..Self::default() }
+        Self { reported: ReadyVerdict::known(&object.status), ..Self::default() }
     }
 
     /// Decides whether to validate now, and why: something changed since the last validation, or it is time for the next one.
@@ -62,6 +62,7 @@ impl History {
     /// Adds what a validation with these inputs observed.
     pub fn add(&mut self, observation: Observation, inputs: ValidationInputs, time: Timestamp) {
         let same_inputs = self.inputs.as_ref().is_none_or(|before| before.is_same_target(&inputs));
+        let observation = observation.trimmed();
         let validation =
             ValidationRecord { observation, time, transient_failures: self.transient, same_inputs };
         self.replace(validation.outcome(), inputs, Arc::new(validation));

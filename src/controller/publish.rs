@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api, Client, Resource,
     api::{ObjectMeta, Patch, PatchParams},
@@ -13,7 +13,10 @@ use registry_api::{
     FINALIZER, GROUP, RegistryStatus, SystemRegistry, TenantRegistry,
     spec::{Registry, Scope as ApiScope, System, Tenant, VERSION},
 };
-use registry_verdict::object::{RegistryKey, RegistryObject};
+use registry_verdict::{
+    known_status::{KnownCondition, KnownStatus, StatusDifference},
+    object::{RegistryKey, RegistryObject},
+};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -100,7 +103,7 @@ pub async fn publish_status(
     }
     let mut status = status.clone();
     let written = apply_status(client, object, &mut status).await?;
-    *object = clear_leftovers(client, written, &status).await?;
+    *object = clear_leftovers(client, written, &status).await?.object;
     Ok(())
 }
 
@@ -110,7 +113,7 @@ async fn apply_status(
     client: &Client,
     object: &RegistryObject,
     status: &mut RegistryStatus,
-) -> Result<RegistryObject, PublishError> {
+) -> Result<WrittenRegistry, PublishError> {
     let mut written = apply_status_at(client, object, status, &object.resource_version).await;
     for _ in 0..CONFLICTS {
         let Err(PublishError::Conflict(_)) = written else { break };
@@ -122,11 +125,11 @@ async fn apply_status(
 }
 
 /// Sets the time of each condition to the one that `found` has for it, if its status is the same there.
-fn keep_times(status: &mut RegistryStatus, found: &RegistryStatus) {
+fn keep_times(status: &mut RegistryStatus, found: &KnownStatus) {
     for condition in &mut status.conditions {
-        let is_same = |other: &&Condition| other.type_ == condition.type_ && other.status == condition.status;
-        if let Some(same) = found.conditions.iter().find(is_same) {
-            condition.last_transition_time = same.last_transition_time.clone();
+        let known = KnownCondition::of(condition).and_then(|known| found.condition(known.condition));
+        if let Some(same) = known.filter(|known| known.status.as_str() == condition.status) {
+            condition.last_transition_time = Time(same.last_transition_time);
         }
     }
 }
@@ -136,7 +139,7 @@ async fn apply_status_at(
     object: &RegistryObject,
     status: &RegistryStatus,
     version: &str,
-) -> Result<RegistryObject, PublishError> {
+) -> Result<WrittenRegistry, PublishError> {
     let patch = |kind: &str| {
         Patch::Apply(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
@@ -150,21 +153,21 @@ async fn apply_status_at(
 /// Removes what another field manager wrote into the status, such as a restored backup: server-side apply keeps it.
 async fn clear_leftovers(
     client: &Client,
-    object: RegistryObject,
+    written: WrittenRegistry,
     status: &RegistryStatus,
-) -> Result<RegistryObject, PublishError> {
-    let (found, wanted) = (json!(object.status), json!(status));
+) -> Result<WrittenRegistry, PublishError> {
+    let (found, wanted) = (json!(written.status), json!(status));
     if found == wanted {
-        return Ok(object);
+        return Ok(written);
     }
     let status = difference(found, wanted);
     let patch = |_: &str| {
-        let metadata = json!({"resourceVersion": object.resource_version});
+        let metadata = json!({"resourceVersion": written.object.resource_version});
         Patch::Merge(json!({"metadata": metadata, "status": status}))
     };
-    match write(client, &object, Subresource::Status, patch).await {
+    match write(client, &written.object, Subresource::Status, patch).await {
         // Another client changed the object. The next write clears the rest.
-        Err(PublishError::Conflict(_)) => Ok(object),
+        Err(PublishError::Conflict(_)) => Ok(written),
         cleared => cleared,
     }
 }
@@ -213,7 +216,7 @@ async fn apply_finalizer(
         // If there is no such object any more, a uid as precondition is a conflict too.
         current_metadata(client, object).await?;
     }
-    written
+    Ok(written?.object)
 }
 
 /// Removes our finalizer from an object on which another field manager set it too, such as a client that applies the object as it
@@ -225,7 +228,7 @@ async fn remove_finalizer(client: &Client, object: &RegistryObject) -> Result<Re
     let version = metadata.resource_version;
     let patch =
         |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version, "finalizers": others}}));
-    write(client, object, Subresource::Finalizer, patch).await
+    Ok(write(client, object, Subresource::Finalizer, patch).await?.object)
 }
 
 /// Replaces `object`, of which the long parts were left out, by the whole object, if it is still the same one.
@@ -284,18 +287,13 @@ fn tenant(client: &Client, namespace: &str) -> Api<TenantRegistry> {
 
 /// Whether `status` differs from that of `object` in more than the time of the validation, or that time has become old.
 pub fn is_worth_writing(object: &RegistryObject, status: &RegistryStatus) -> bool {
-    object.status
-        != RegistryStatus {
-            last_validation_time: object.status.last_validation_time.clone(),
-            ..status.clone()
-        }
-        || is_time_old(object, status)
+    object.status.difference(status) != StatusDifference::None || is_time_old(object, status)
 }
 
-fn is_time_old(object: &RegistryObject, status: &RegistryStatus) -> bool {
-    let time =
-        |status: &RegistryStatus| status.last_validation_time.as_ref().map_or(Timestamp::MIN, |time| time.0);
-    let age = time(status).duration_since(time(&object.status));
+/// Whether the time of the last validation in the status of `object` is so old that it is written alone.
+pub fn is_time_old(object: &RegistryObject, status: &RegistryStatus) -> bool {
+    let time = status.last_validation_time.as_ref().map_or(Timestamp::MIN, |time| time.0);
+    let age = time.duration_since(object.status.last_validation_time.unwrap_or(Timestamp::MIN));
     Duration::try_from(age).is_ok_and(|age| age >= TIME_ALONE)
 }
 
@@ -323,21 +321,36 @@ impl Subresource {
     }
 }
 
+/// A registry as it was written.
+struct WrittenRegistry {
+    object: RegistryObject,
+    /// Its whole status.
+    status: RegistryStatus,
+}
+
+impl WrittenRegistry {
+    fn of<S: ApiScope>(mut registry: Registry<S>) -> Self {
+        let status = registry.status.take().unwrap_or_default();
+        let object = RegistryObject { status: KnownStatus::of(&status), ..RegistryObject::of(registry) };
+        Self { object, status }
+    }
+}
+
 /// Sends the patch that `patch` makes for the object's kind.
 async fn write(
     client: &Client,
     object: &RegistryObject,
     subresource: Subresource,
     patch: impl Fn(&str) -> Patch<Value>,
-) -> Result<RegistryObject, PublishError> {
+) -> Result<WrittenRegistry, PublishError> {
     let written = async {
         match &object.key {
             RegistryKey::System { name } => {
-                send(&system(client), name, subresource, patch(System::KIND)).await.map(RegistryObject::of)
+                send(&system(client), name, subresource, patch(System::KIND)).await.map(WrittenRegistry::of)
             }
             RegistryKey::Tenant { namespace, name } => {
                 let api = tenant(client, namespace);
-                send(&api, name, subresource, patch(Tenant::KIND)).await.map(RegistryObject::of)
+                send(&api, name, subresource, patch(Tenant::KIND)).await.map(WrittenRegistry::of)
             }
         }
     };
@@ -378,7 +391,7 @@ async fn classified<T>(
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
     use super::*;
 
@@ -421,7 +434,7 @@ mod tests {
         };
         let found = status([condition("Ready", "True", 1), condition("Reconciling", "True", 2)]);
         let mut wanted = status([condition("Ready", "False", 5), condition("Reconciling", "True", 5)]);
-        keep_times(&mut wanted, &found);
+        keep_times(&mut wanted, &KnownStatus::of(&found));
         assert_eq!(wanted, status([condition("Ready", "False", 5), condition("Reconciling", "True", 2)]));
     }
 

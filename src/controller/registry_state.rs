@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use registry_verdict::object::RegistryObject;
 use tokio::time::Instant;
 
-use super::{error::ReconcileError, events::ready_verdict, history::History, in_flight::InFlight};
+use super::{error::ReconcileError, events::ReadyVerdict, history::History, in_flight::InFlight};
 
 /// After this many failures in a row, over three seconds, a namespace whose tenant the watch doesn't show is logged.
 const UNSEEN_FOR_LONG: u32 = 5;
@@ -40,7 +40,7 @@ impl RegistryState {
     /// Stores a newer state of the object. Until the first validation, the status says which verdict was reported last.
     pub fn update(&mut self, object: Arc<RegistryObject>) {
         if self.history.validation.is_none() && self.in_flight.is_none() {
-            Arc::make_mut(&mut self.history).reported = ready_verdict(&object.status);
+            Arc::make_mut(&mut self.history).reported = ReadyVerdict::known(&object.status);
         }
         self.object = object;
     }

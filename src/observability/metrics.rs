@@ -292,8 +292,8 @@ impl Gauges {
         let status = &object.status;
         Self {
             ready: status.is_true(ConditionType::Ready),
-            certificate_end: status.tls.as_ref().and_then(|tls| tls.not_after.as_ref()).map(|end| end.0),
-            credentials_end: status.credentials.as_ref().and_then(|c| c.expires_at.as_ref()).map(|end| end.0),
+            certificate_end: status.certificate_end,
+            credentials_end: status.credentials_end,
         }
     }
 }

@@ -13,6 +13,7 @@ use registry_verdict::{
     assess::{AvailabilityReport, Observation, ValidationOutcome, ValidationRecord, assess},
     cluster_addresses::ClusterAddresses,
     ecr::Urgency,
+    known_status::KnownStatus,
     object::{RegistryKey, RegistryObject, RegistryScope},
     resolve::PolicySource,
     steps::{self, Askers, NamespaceTenant, NextStep, ValidationContext},
@@ -179,7 +180,7 @@ fn object(spec: &Spec, stage: &Stage) -> RegistryObject {
         finalizer: false,
         requested_at: None,
         spec: filled,
-        status: spec.was_ready.map_or_else(RegistryStatus::default, |_| ready()),
+        status: spec.was_ready.map(|_| KnownStatus::of(&ready())).unwrap_or_default(),
         trimmed: false,
     }
 }

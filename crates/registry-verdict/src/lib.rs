@@ -12,6 +12,7 @@ pub mod assess;
 pub mod ca_file;
 pub mod cluster_addresses;
 pub mod ecr;
+pub mod known_status;
 pub mod object;
 pub mod outbound;
 pub mod rejections;

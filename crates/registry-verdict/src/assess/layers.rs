@@ -6,7 +6,7 @@ use registry_probe::{
     Withholding,
 };
 
-use super::{ConditionLine, ConditionStatus, Observation, aws, sentences};
+use super::{ConditionLine, Observation, aws, sentences, status_of};
 use crate::{
     ecr,
     resolve::{Problem, ReferenceKind},
@@ -92,7 +92,7 @@ fn signed_in(seen: &ecr::EcrObservation) -> Vec<ConditionLine> {
 
 /// Returns the line; its status follows from the reason.
 fn line(condition: ConditionType, reason: Reason, message: impl Into<String>) -> ConditionLine {
-    let status = ConditionStatus::of(condition, reason);
+    let status = status_of(condition, reason);
     ConditionLine { condition, status, reason, message: message.into() }
 }
 

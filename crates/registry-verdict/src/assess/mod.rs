@@ -31,6 +31,7 @@ use registry_probe::{CredentialsFinding, Findings, TlsVersion};
 
 use crate::{
     ecr::{self, AwsRefusal},
+    known_status::ConditionStatus,
     object::RegistryObject,
     resolve::Problem,
     validate::SpecError,
@@ -67,6 +68,24 @@ impl Observation {
             | Self::Unresolved(_)
             | Self::AddressesUnknown(_) => None,
         }
+    }
+
+    /// Omits what no status follows from, to save memory.
+    #[must_use]
+    pub fn trimmed(mut self) -> Self {
+        let findings = match &mut self {
+            Self::Probed(findings) => Some(&mut **findings),
+            Self::Ecr(seen) => Some(&mut seen.findings),
+            Self::Unfit(_)
+            | Self::NotATenant
+            | Self::BeyondQuota(_)
+            | Self::Unresolved(_)
+            | Self::AddressesUnknown(_) => None,
+        };
+        if let Some(certificate) = findings.and_then(|findings| findings.certificate.as_mut()) {
+            certificate.names = Vec::new();
+        }
+        self
     }
 
     fn refusal(&self) -> Option<&AwsRefusal> {
@@ -173,34 +192,16 @@ struct ConditionLine {
     message: String,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum ConditionStatus {
-    True,
-    False,
-    Unknown,
-}
-
-impl ConditionStatus {
-    /// Returns the status of a condition with this reason, from [`LAYERS`].
-    fn of(condition: ConditionType, reason: Reason) -> Self {
-        let layer = LAYERS.iter().find(|layer| layer.condition == condition);
-        let has =
-            |reasons: fn(&Layer) -> &[Reason]| layer.is_some_and(|layer| reasons(layer).contains(&reason));
-        if has(|layer| layer.good) {
-            Self::True
-        } else if has(|layer| layer.bad) {
-            Self::False
-        } else {
-            Self::Unknown
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
+/// Returns the status of a condition with this reason, from [`LAYERS`].
+fn status_of(condition: ConditionType, reason: Reason) -> ConditionStatus {
+    let layer = LAYERS.iter().find(|layer| layer.condition == condition);
+    let has = |reasons: fn(&Layer) -> &[Reason]| layer.is_some_and(|layer| reasons(layer).contains(&reason));
+    if has(|layer| layer.good) {
+        ConditionStatus::True
+    } else if has(|layer| layer.bad) {
+        ConditionStatus::False
+    } else {
+        ConditionStatus::Unknown
     }
 }
 
@@ -255,22 +256,28 @@ pub fn progressing(object: &RegistryObject, now: Timestamp) -> RegistryStatus {
     lines.push(line(ConditionType::Reconciling, ConditionStatus::True));
     RegistryStatus {
         observed_generation: Some(object.generation),
-        conditions: conditions(object, lines, now),
+        last_validation_time: object.status.last_validation_time.map(Time),
+        last_handled_reconcile_at: already_handled(object),
         tls: None,
         credentials: None,
-        ..object.status.clone()
+        availability: object.status.availability.as_deref().cloned(),
+        conditions: conditions(object, lines, now),
     }
 }
 
 /// Returns the request that this validation fulfils. A request that has to wait is not fulfilled yet.
 fn handled(object: &RegistryObject, outcome: ValidationOutcome) -> Option<String> {
     match outcome {
-        ValidationOutcome::Postponed { .. } => object.status.last_handled_reconcile_at.clone(),
+        ValidationOutcome::Postponed { .. } => already_handled(object),
         ValidationOutcome::Usable
         | ValidationOutcome::Transient { .. }
         | ValidationOutcome::Rejected { .. }
         | ValidationOutcome::Definite => object.requested_at.clone(),
     }
+}
+
+fn already_handled(object: &RegistryObject) -> Option<String> {
+    object.status.last_handled_reconcile_at.as_deref().map(str::to_owned)
 }
 
 fn outcome(seen: &Observation, lines: &[ConditionLine]) -> ValidationOutcome {
@@ -432,7 +439,10 @@ fn still_ready(
     outcome: ValidationOutcome,
     validation: &ValidationRecord,
 ) -> Option<Reason> {
-    let was = object.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
+    let was = object
+        .status
+        .condition(ConditionType::Ready)
+        .filter(|ready| ready.status == ConditionStatus::True)?;
     let threshold = u32::try_from(object.spec.validation.failure_threshold).unwrap_or(1);
     let unchanged = validation.same_inputs && object.status.observed_generation == Some(object.generation);
     let few = validation.transient_failures.saturating_add(1) < threshold;
@@ -441,7 +451,7 @@ fn still_ready(
         ValidationOutcome::Postponed { .. } => true,
         ValidationOutcome::Usable | ValidationOutcome::Rejected { .. } | ValidationOutcome::Definite => false,
     };
-    (keeps && unchanged).then(|| was.reason.parse().ok()).flatten()
+    (keeps && unchanged).then_some(was.reason).flatten()
 }
 
 /// The condition for kstatus: Reconciling if a retry may help, Stalled if someone has to act.
@@ -467,8 +477,7 @@ fn conditions(object: &RegistryObject, lines: Vec<ConditionLine>, now: Timestamp
 }
 
 fn condition(object: &RegistryObject, line: ConditionLine, now: Timestamp) -> Condition {
-    let before =
-        object.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
+    let before = object.status.condition(line.condition).filter(|before| before.status == line.status);
     Condition {
         type_: line.condition.as_str().to_owned(),
         status: line.status.as_str().to_owned(),
@@ -476,7 +485,7 @@ fn condition(object: &RegistryObject, line: ConditionLine, now: Timestamp) -> Co
         message: sentences::capped(line.message),
         observed_generation: Some(object.generation),
         last_transition_time: before
-            .map_or_else(|| in_seconds(now), |before| before.last_transition_time.clone()),
+            .map_or_else(|| in_seconds(now), |before| Time(before.last_transition_time)),
     }
 }
 
