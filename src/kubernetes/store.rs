@@ -4,7 +4,7 @@
 //! Resource versions are revisions of the store. If a watch resumes at a version that the store no longer has, it is
 //! silent until the store reaches that version again, and everything known is outdated. So the operator compares
 //! revisions with earlier ones, and starts again if one is older: the leader that of the Lease, which only the leader
-//! writes; each watch that broke off that of its kind, before it resumes; and regularly that of a list.
+//! writes; each watch that broke off that of its kind, while it resumes; and regularly that of a list.
 
 use std::time::Duration;
 

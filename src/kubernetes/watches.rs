@@ -42,6 +42,7 @@ use serde::{
 };
 use tokio::{
     sync::Notify,
+    task::{JoinError, JoinSet},
     time::{Instant, timeout_at},
 };
 
@@ -62,7 +63,7 @@ const LEAST_RENEWAL: Duration = Duration::from_mins(10);
 const BETWEEN_RENEWALS: Duration = Duration::from_secs(20);
 /// The timeout that a watch requests from the API server. The operator renews it earlier.
 const SERVER_TIMEOUT: Duration = Duration::from_hours(24);
-/// A watch that ends sooner than this counts as failed.
+/// A watch that ends sooner than this, without a change, counts as failed.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The number of failures in a row that are not logged, because they often pass.
 const QUIET: u32 = 3;
@@ -92,6 +93,7 @@ impl WatchPool {
             state: WatchState::Unknown,
             failures: 0,
             broken: false,
+            check: JoinSet::new(),
             pause: None,
         }
     }
@@ -355,6 +357,8 @@ pub struct Watch<T> {
     failures: u32,
     /// Whether it broke off since its version was last compared with the store's.
     broken: bool,
+    /// That comparison, while it is under way: one task, or none.
+    check: JoinSet<Result<(), CallError>>,
     /// The delay before the next request.
     pause: Option<Duration>,
 }
@@ -378,6 +382,8 @@ struct Changes {
     /// The incomplete line.
     line: Vec<u8>,
     opened: Instant,
+    /// Whether there was a change.
+    delivered: bool,
     /// A factor for the time until it is renewed, from 1 to 2.
     spread: f64,
 }
@@ -445,30 +451,35 @@ impl<T: Watched> Watch<T> {
         Ok(None)
     }
 
-    /// Checks, after a watch broke off, that the store isn't older than the known version: the API server may have been
-    /// restarted with a restored store, where the watch would be silent.
-    async fn verify(&mut self, version: &str) -> Result<(), CallError> {
-        let requests = Requests::new(self.source.path.clone());
-        let request =
-            requests.list_metadata(&ListParams::default().limit(1)).map_err(kube::Error::BuildRequest)?;
-        let client = self.connect().await?;
-        let list: ObjectList<Metadata<Namespace>> = self.answered(client.request(request)).await?;
-        if is_older(list.metadata.resource_version.as_deref().unwrap_or_default(), version) {
-            self.live.0.set_back.notify_waiters();
-        }
-        Ok(())
-    }
-
     async fn open(&mut self, version: &str) -> Result<Changes, CallError> {
-        if self.broken {
-            self.verify(version).await?;
-            self.broken = false;
-        }
         let request = self.source.changes(version)?;
         let spread = 1.0 + (self.live.0.jitter)();
         let client = self.connect().await?;
+        if self.broken {
+            self.check(&client, version)?;
+        }
         let body = self.answered(client.request_stream(request)).await?;
-        Ok(Changes { body: Box::pin(body), line: Vec::new(), opened: Instant::now(), spread })
+        let opened = Instant::now();
+        Ok(Changes { body: Box::pin(body), line: Vec::new(), opened, delivered: false, spread })
+    }
+
+    /// Checks, after a watch broke off, that the store isn't older than the known version: the API server may have been restarted with
+    /// a restored store, where the watch would be silent. The watch resumes meanwhile: a busy API server ends watches, and takes a
+    /// second for a list.
+    fn check(&mut self, client: &Client, version: &str) -> Result<(), CallError> {
+        let requests = Requests::new(self.source.path.clone());
+        let request =
+            requests.list_metadata(&ListParams::default().limit(1)).map_err(kube::Error::BuildRequest)?;
+        let (client, pool, version) = (client.clone(), self.live.0.clone(), version.to_owned());
+        self.check = JoinSet::new();
+        self.check.spawn(async move {
+            let list: ObjectList<Metadata<Namespace>> = call_within(ANSWER, client.request(request)).await?;
+            if is_older(list.metadata.resource_version.as_deref().unwrap_or_default(), &version) {
+                pool.set_back.notify_waiters();
+            }
+            Ok(())
+        });
+        Ok(())
     }
 
     /// Waits for the delay, and returns a client.
@@ -497,7 +508,11 @@ impl<T: Watched> Watch<T> {
 
     async fn read(&mut self, version: String, mut changes: Changes) -> WatchStep<T> {
         let until = changes.opened + self.live.0.renewal(changes.spread);
-        let read = timeout_at(until, changes.body.read_until(b'\n', &mut changes.line)).await;
+        let read = tokio::select! {
+            biased;
+            Some(checked) = self.check.join_next() => return self.checked(checked, version, changes),
+            read = timeout_at(until, changes.body.read_until(b'\n', &mut changes.line)) => read,
+        };
         match read {
             // With more watches, each of them is renewed later.
             Err(_) if Instant::now() < changes.opened + self.live.0.renewal(changes.spread) => {
@@ -522,15 +537,41 @@ impl<T: Watched> Watch<T> {
         }
     }
 
-    /// The API server ended the watch, at its timeout or because it shuts down.
+    /// The comparison with the store's version has ended. Without a result, the watch starts again, and so does the comparison.
+    fn checked(
+        &mut self,
+        checked: Result<Result<(), CallError>, JoinError>,
+        version: String,
+        changes: Changes,
+    ) -> WatchStep<T> {
+        match checked {
+            Ok(Ok(())) => {
+                self.broken = false;
+                self.state = WatchState::Open { version, changes };
+                Ok(None)
+            }
+            Ok(Err(error)) => {
+                self.state = WatchState::Known { version };
+                Err(error)
+            }
+            Err(error) => {
+                self.state = WatchState::Known { version };
+                Err(kube::Error::ReadEvents(io::Error::other(error)).into())
+            }
+        }
+    }
+
+    /// The API server ended the watch: at its timeout, because it shuts down, or because it is too busy to send all changes in time.
     fn ended(&mut self, version: String, changes: &Changes) -> WatchStep<T> {
         self.broken = true;
         self.live.0.broken.notify_one();
         self.state = WatchState::Known { version };
-        if changes.opened.elapsed() < SHORTEST {
+        if changes.opened.elapsed() < SHORTEST && !changes.delivered {
             return Err(kube::Error::ReadEvents(io::ErrorKind::UnexpectedEof.into()).into());
         }
-        self.pause = Some(Backoff::WATCH.first().mul_f64(1.0 + (self.live.0.jitter)()));
+        // There may be thousands of watches in namespaces.
+        let pause = || Backoff::WATCH.first().mul_f64(1.0 + (self.live.0.jitter)());
+        self.pause = self.source.access.is_some().then(pause);
         Ok(None)
     }
 
@@ -552,6 +593,7 @@ impl<T: Watched> Watch<T> {
         {
             newer.clone_into(&mut version);
         }
+        changes.delivered |= event.is_some();
         self.state = WatchState::Open { version, changes };
         Ok(event)
     }

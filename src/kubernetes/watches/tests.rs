@@ -34,7 +34,7 @@ struct FakeApiServer {
 type FakeReply = UnsyncBoxBody<Bytes, Infallible>;
 
 impl FakeApiServer {
-    /// `answer` returns the answer to the nth request for a path.
+    /// `answer` returns the answer to the nth request for a path. After a watch broke off, it is requested again before a list.
     fn new(answer: impl Fn(&str, usize) -> FakeAnswer + Clone + Send + Sync + 'static) -> Self {
         let asked: Arc<Mutex<Vec<(String, Duration)>>> = Arc::default();
         let (began, log) = (Instant::now(), asked.clone());
@@ -43,7 +43,7 @@ impl FakeApiServer {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             let number = log.iter().filter(|(asked, _)| asked.contains(&path)).count();
             log.push((format!("{} {uri}", request.method()), began.elapsed()));
-            let answer = answer(&path, number);
+            let answer = answer(&uri, number);
             async move { Ok::<_, Infallible>(reply(answer).await) }
         });
         Self { asked, client: Client::new(service, "default") }
@@ -150,13 +150,40 @@ async fn lists_once_and_resumes_at_the_newest_version() {
     let server = FakeApiServer::new(|_, number| match number {
         0 => list("5", &["a"]),
         1 => FakeAnswer::Changes(vec![change("ADDED", &object("b", "7"))], Some(MINUTE / 2)),
-        2 => list("7", &[]),
-        3 => FakeAnswer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
-        4 => list("9", &[]),
+        2 => FakeAnswer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
+        3 => list("7", &[]),
+        5 => list("9", &[]),
         _ => FakeAnswer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE).await, ["begins", "lists a", "listed", "has b", "lost a"]);
-    assert_eq!(server.versions(), ["list", "5", "list", "7", "list", "9"]);
+    assert_eq!(server.versions(), ["list", "5", "7", "list", "9", "list"]);
+}
+
+/// A busy API server ends a watch, and takes long for a list.
+#[tokio::test(start_paused = true)]
+async fn resumes_at_once_while_the_version_is_compared() {
+    let server = FakeApiServer::new(|_, number| match number {
+        0 => list("5", &[]),
+        1 => FakeAnswer::Changes(vec![change("ADDED", &object("a", "7"))], Some(Duration::ZERO)),
+        2 => FakeAnswer::Changes(vec![change("ADDED", &object("b", "8"))], Some(Duration::ZERO)),
+        3 | 5 => FakeAnswer::Silence,
+        _ => FakeAnswer::Changes(vec![change("ADDED", &object("c", "9"))], None),
+    });
+    assert_eq!(told(&server, SHORTEST).await, ["begins", "listed", "has a", "has b", "has c"]);
+    assert_eq!(server.pauses().iter().sum::<Duration>(), Duration::ZERO, "{:?}", server.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn compares_the_version_again_until_there_is_an_answer() {
+    let server = FakeApiServer::new(|_, number| match number {
+        0 => list("5", &[]),
+        1 => FakeAnswer::Changes(vec![change("ADDED", &object("a", "7"))], Some(Duration::ZERO)),
+        3 => FakeAnswer::Json(500, refusal(500)),
+        5 => list("7", &[]),
+        _ => FakeAnswer::Changes(Vec::new(), None),
+    });
+    assert_eq!(told(&server, MINUTE).await, ["begins", "listed", "has a", "failed"]);
+    assert_eq!(server.versions(), ["list", "5", "7", "list", "7", "list"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,22 +263,25 @@ async fn retries_without_response() {
 
 #[tokio::test(start_paused = true)]
 async fn backs_off_from_changes_that_end_at_once() {
-    let server = FakeApiServer::new(|_, number| match number {
-        0 => list("5", &[]),
-        _ => FakeAnswer::Changes(Vec::new(), Some(Duration::ZERO)),
+    let server = FakeApiServer::new(|uri, _| {
+        if uri.contains("watch=true") {
+            FakeAnswer::Changes(Vec::new(), Some(Duration::ZERO))
+        } else {
+            list("5", &[])
+        }
     });
     told(&server, MINUTE).await;
-    assert!(server.asked().len() < 30, "{} requests", server.asked().len());
+    assert!(server.asked().len() < 60, "{} requests, two each time", server.asked().len());
 }
 
 #[tokio::test(start_paused = true)]
 async fn grants_itself_access_once_then_waits() {
-    let server = FakeApiServer::new(|path, _| match path {
-        path if path.contains("selfsubjectreviews") => {
+    let server = FakeApiServer::new(|uri, _| match uri {
+        uri if uri.contains("selfsubjectreviews") => {
             FakeAnswer::Json(201, json!({"status": {"userInfo": {"username": "operator"}}, "metadata": {}}))
         }
-        path if path.contains("/secrets") => FakeAnswer::Json(403, refusal(403)),
-        path if path.contains("clusterroles") => FakeAnswer::Json(200, object("role", "1")),
+        uri if uri.contains("/secrets") => FakeAnswer::Json(403, refusal(403)),
+        uri if uri.contains("clusterroles") => FakeAnswer::Json(200, object("role", "1")),
         _ => FakeAnswer::Json(
             200,
             json!({"metadata": {}, "roleRef": {"kind": "x", "name": "x", "apiGroup": "x"}}),
@@ -298,12 +328,12 @@ async fn watch_lasts_longer_with_more_watches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn detects_restored_etcd_before_resuming() {
+async fn detects_restored_etcd_when_resuming() {
     for (revision, expected) in [("6", true), ("7", false), ("8", false)] {
         let server = FakeApiServer::new(move |_, number| match number {
             0 => list("5", &[]),
             1 => FakeAnswer::Changes(vec![bookmark("7")], Some(MINUTE)),
-            2 => list(revision, &[]),
+            3 => list(revision, &[]),
             _ => FakeAnswer::Changes(Vec::new(), None),
         });
         let pool = server.pool();
