@@ -161,8 +161,13 @@ impl HistoryTrace {
 
     /// Whether the API server's store was set back.
     pub fn has_restored(&self) -> bool {
+        self.was_restored_between(Duration::ZERO, Duration::MAX)
+    }
+
+    /// Whether the API server's store was set back in a time.
+    pub fn was_restored_between(&self, from: Duration, to: Duration) -> bool {
         let is_restore = |event: &TimedEvent| matches!(event.event, HistoryEvent::Step(UserStep::Restore(_)));
-        self.history.events.iter().any(is_restore)
+        self.history.events.iter().any(|event| is_restore(event) && (from..=to).contains(&event.at))
     }
 
     /// Returns from when until when something went wrong: as the history says, or as single requests have met it.

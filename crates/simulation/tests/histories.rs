@@ -7,7 +7,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use mimalloc::MiMalloc;
 use registry_simulation::search::{FailedHistory, check};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The histories of a run without settings.
 const HISTORIES: u64 = 2000;
@@ -21,6 +25,15 @@ fn histories_violate_nothing() {
     let count = count.unwrap_or(if seed.is_some() { 1 } else { HISTORIES });
     if let Some(failed) = first_failure(seed.unwrap_or(0), count) {
         panic!("\n{}\n{}", failed.report(), failed.clone().shortened().report());
+    }
+}
+
+/// Of longer searches, the histories that once failed.
+#[test]
+fn histories_that_failed_violate_nothing() {
+    for seed in [2262, 2536, 2549, 2809, 3357, 3518, 3883, 8265] {
+        let failed = check(seed).map(|failed| failed.report());
+        assert!(failed.is_none(), "\n{}", failed.unwrap_or_default());
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    history::{HistoryEvent, InjectedFault, UserStep},
+    history::{HistoryEvent, InjectedFault, TimedEvent, UserStep},
     registries::ServerRecord,
     trace::{AcceptedWrite, HistoryTrace},
 };
@@ -65,9 +65,11 @@ fn was_suspended(trace: &HistoryTrace, name: &str, at: Duration) -> bool {
         write.at <= at && until >= since
     });
     let is_suspended = |write: &AcceptedWrite| write.field("/spec/suspend") == Some(&Value::Bool(true));
+    // The writes don't say what was restored.
+    let is_known = |first: &AcceptedWrite| !trace.was_restored_between(first.at, at);
     trace.is_undisturbed(at)
         && trace.is_undisturbed(since)
-        && states.clone().next().is_some_and(|(_, write)| write.at <= since)
+        && states.clone().next().is_some_and(|(_, write)| write.at <= since && is_known(write))
         && states.all(|(_, write)| is_suspended(write))
 }
 
@@ -94,12 +96,31 @@ fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -
             let extra = starts(trace, *from, *to)
                 + requests(trace, user, *from, *to)
                 + accepted(trace, host, login, *from, *to);
-            if count > allowed(to.saturating_sub(*from) + jumped(trace, *from, *to)) + extra {
+            if count > allowed_between(trace, *from, *to) + extra {
                 return Some(format!("{login} was rejected {count} times at {host} from {from:?} to {to:?}"));
             }
         }
     }
     None
+}
+
+/// How often a password may be tried from one time to another. After a restore, and in a namespace that becomes another tenant's, which
+/// shares nothing with the tenant before, the pauses begin again.
+fn allowed_between(trace: &HistoryTrace, from: Duration, to: Duration) -> usize {
+    let begins = trace.history.events.iter().filter(|event| begins_again(event)).map(|event| event.at);
+    let mut times: Vec<Duration> = begins.filter(|at| (from..to).contains(at)).collect();
+    times.insert(0, from);
+    times.push(to);
+    times.sort();
+    let spans = times.windows(2).map(|span| (span[0], span[1]));
+    spans.map(|(from, to)| allowed(to.saturating_sub(from) + jumped(trace, from, to))).sum()
+}
+
+fn begins_again(event: &TimedEvent) -> bool {
+    matches!(
+        event.event,
+        HistoryEvent::Step(UserStep::Restore(_) | UserStep::Label(..) | UserStep::Relabel(..))
+    )
 }
 
 /// How often a password may be tried within a time, if each pause is twice the one before.
@@ -123,23 +144,19 @@ fn starts(trace: &HistoryTrace, from: Duration, to: Duration) -> usize {
     trace.starts.iter().filter(|at| (from..=to).contains(*at)).count()
 }
 
-/// How often users asked for a validation, by the annotation or a new spec, which may be acted on later. So does a restored store.
+/// How often users asked for a validation, by the annotation or a new spec, which may be acted on later. So may be what lets the pauses
+/// begin again.
 fn requests(trace: &HistoryTrace, user: &str, from: Duration, to: Duration) -> usize {
     let earliest = from.saturating_sub(LATE);
     let asked = trace.writes.iter().filter(|write| {
         (earliest..=to).contains(&write.at) && write.name == user && write.is_registry() && asks(write)
     });
     // Who loses the Lease before the answer is in the status acts on the request again.
-    let asked = asked.map(|write| if trace.is_undisturbed(write.at) { 1 } else { 2 });
-    // A namespace that becomes another tenant's shares nothing with the tenant before.
-    let restored = trace.history.events.iter().filter(|event| {
-        let begins_again = matches!(
-            event.event,
-            HistoryEvent::Step(UserStep::Restore(_) | UserStep::Label(..) | UserStep::Relabel(..))
-        );
-        (earliest..=to).contains(&event.at) && begins_again
-    });
-    asked.sum::<usize>() + restored.count()
+    let is_undisturbed = |at| trace.is_undisturbed_between(at, at + UNDER_WAY);
+    let asked = asked.map(|write| if is_undisturbed(write.at) { 1 } else { 2 });
+    let events = trace.history.events.iter();
+    let before = events.filter(|event| begins_again(event) && (earliest..from).contains(&event.at));
+    asked.sum::<usize>() + before.count()
 }
 
 fn asks(write: &AcceptedWrite) -> bool {
@@ -208,6 +225,10 @@ mod tests {
         assert!(suspended_registries_are_left_alone(&trace).is_empty());
         trace.served.push(tried(minute(3), HOST, 200));
         assert_eq!(suspended_registries_are_left_alone(&trace).len(), 1);
+        let restored = HistoryEvent::Step(UserStep::Restore(Duration::from_secs(9)));
+        trace.history.events.push(TimedEvent { at: minute(2) + Duration::from_secs(8), event: restored });
+        assert!(suspended_registries_are_left_alone(&trace).is_empty(), "it was restored without it");
+        trace.history.events.clear();
         trace.writes.push(write(minute(2), "", Some(suspended), Some(registry(3))));
         assert!(suspended_registries_are_left_alone(&trace).is_empty(), "it was resumed");
     }
@@ -225,5 +246,20 @@ mod tests {
         assert_eq!(after(&[0, 60, 180, 420]), 0);
         assert_eq!(after(&[0, 59]), 1);
         assert_eq!(after(&[0, 60, 120]), 1);
+    }
+
+    #[test]
+    fn pauses_begin_again_for_another_tenant() {
+        let tried_at = |seconds: &[u64]| {
+            let mut trace = trace();
+            let relabelled = HistoryEvent::Step(UserStep::Relabel(2, 0));
+            trace.history.events = vec![TimedEvent { at: Duration::from_secs(70), event: relabelled }];
+            trace.history.active = minute(100);
+            let times = seconds.iter().map(|seconds| Duration::from_secs(*seconds));
+            trace.served = times.map(|at| tried(at, HOST, 401)).collect();
+            rejected_passwords_wait(&trace).len()
+        };
+        assert_eq!(tried_at(&[0, 60, 71, 131, 251]), 0);
+        assert_eq!(tried_at(&[0, 60, 71, 90]), 1);
     }
 }

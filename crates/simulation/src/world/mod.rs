@@ -21,7 +21,7 @@ mod steps;
 mod view;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -51,6 +51,17 @@ pub struct SimulatedWorld {
     replicas: Vec<Arc<ReplicaSlot>>,
     /// When what registries depend on changed.
     changes: Mutex<InputChanges>,
+    /// The last restore, if there was one.
+    restored: Mutex<Option<LastRestore>>,
+}
+
+/// A restore of the store. The revisions of the writes before it name other states now.
+#[derive(Clone, Copy)]
+struct LastRestore {
+    /// How many writes there were before it.
+    writes: usize,
+    /// The revision that the store was set back to.
+    revision: u64,
 }
 
 impl SimulatedWorld {
@@ -70,19 +81,20 @@ impl SimulatedWorld {
         let replicas = (0..history.replicas).map(|number| ReplicaSlot::start(number, around.clone()));
         let replicas = replicas.collect();
         let user_actions = Arc::default();
-        Self { server, registries, log, starts, crashes, user_actions, replicas, changes }
+        let restored = Mutex::default();
+        Self { server, registries, log, starts, crashes, user_actions, replicas, changes, restored }
     }
 
-    /// Sets the store back to its state so long ago.
+    /// Sets the store back to its state so long ago, but no further than to the last restore.
     fn restore(&self, back: Duration) {
         let then = crate::clock::elapsed().saturating_sub(back);
-        let revision = self
-            .server
-            .writes()
-            .iter()
-            .rfind(|write| setting::at(write.time) <= then)
-            .map(|write| write.revision);
+        let writes = self.server.writes();
+        let restored = &mut *self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = restored.map_or(0, |restored| restored.writes);
+        let written = writes[since..].iter().rfind(|write| setting::at(write.time) <= then);
+        let revision = written.map(|write| write.revision).or(restored.map(|restored| restored.revision));
         if let Some(revision) = revision {
+            *restored = Some(LastRestore { writes: writes.len(), revision });
             self.server.restore(revision);
             for (namespace, _) in NAMESPACES {
                 self.finish_deletion(namespace);

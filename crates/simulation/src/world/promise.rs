@@ -13,6 +13,10 @@ use crate::{
 pub const SHOWN: Duration = Duration::from_secs(5);
 /// How long a validation may be under way.
 const UNDER_WAY: Duration = Duration::from_secs(12);
+/// How long after a correction of a status that another client overwrote the next one comes, at the latest.
+const BETWEEN_CORRECTIONS: Duration = Duration::from_secs(10);
+/// How long a replica that starts waits for the Lease of one that ended.
+const TAKE_OVER: Duration = Duration::from_secs(30);
 /// How long a Secret of another owner may be looked for after it is gone.
 const FOREIGN: Duration = Duration::from_secs(70);
 
@@ -23,6 +27,8 @@ pub struct InputChanges {
     inputs: BTreeMap<&'static str, (Value, Duration)>,
     /// When a Secret of another owner was seen last, by namespace and name.
     foreign: BTreeMap<(String, String), Duration>,
+    /// By registry: when another client overwrote its status last, and whether it did so shortly before too.
+    overwritten: BTreeMap<&'static str, (Duration, bool)>,
     /// When the operator's clock was set back last.
     pub set_back: Option<Duration>,
 }
@@ -36,6 +42,21 @@ impl InputChanges {
                 self.inputs.insert(registry.name, (inputs, now));
                 now
             }
+        }
+    }
+
+    /// Notes that another client overwrote the status of a registry.
+    pub fn note_overwritten(&mut self, registry: &CastRegistry, now: Duration) {
+        let before = self.overwritten.get(registry.name).map(|(at, _)| *at);
+        let again = before.is_some_and(|before| now.saturating_sub(before) < 2 * BETWEEN_CORRECTIONS);
+        self.overwritten.insert(registry.name, (now, again));
+    }
+
+    /// Returns when a status that another client overwrote again and again is corrected; zero if none did.
+    pub fn corrected(&self, registry: &CastRegistry) -> Duration {
+        match self.overwritten.get(registry.name) {
+            Some((at, true)) => *at + BETWEEN_CORRECTIONS,
+            Some((_, false)) | None => Duration::ZERO,
         }
     }
 
@@ -72,10 +93,14 @@ pub struct PromiseCase<'a> {
     pub needs_server: bool,
     /// Since when its inputs have been so.
     pub inputs: Duration,
+    /// When its status is corrected that another client overwrote again and again; zero if none did.
+    pub corrected: Duration,
     /// When its server changed last.
     pub server: Option<Duration>,
     /// How often its password was rejected there since it was accepted, and when last.
     pub rejected: (u32, Duration),
+    /// When a replica started last.
+    pub started: Duration,
     /// When the operator's clock was set back last.
     pub set_back: Option<Duration>,
     /// Whether the password is right now.
@@ -84,8 +109,18 @@ pub struct PromiseCase<'a> {
 
 /// Returns when a registry must be as it should be.
 pub fn due(case: PromiseCase<'_>) -> Duration {
-    let PromiseCase { registry, needs_server, inputs, server, rejected, set_back, is_right } = case;
-    let shown = inputs + SHOWN;
+    let PromiseCase {
+        registry,
+        needs_server,
+        inputs,
+        corrected,
+        server,
+        rejected,
+        started,
+        set_back,
+        is_right,
+    } = case;
+    let shown = inputs.max(corrected) + SHOWN;
     if !needs_server {
         return shown;
     }
@@ -96,8 +131,8 @@ pub fn due(case: PromiseCase<'_>) -> Duration {
     }
     // A pause begins again when it is found that the clock was set back.
     let is_set_back = set_back.is_some_and(|at| at >= rejected.1);
-    let tried = tried_again(rejected);
-    validated.max(if is_set_back { tried_again((rejected.0, tried)) } else { tried })
+    let tried = tried_again(rejected, started);
+    validated.max(if is_set_back { tried_again((rejected.0, tried), started) } else { tried })
 }
 
 /// How long it takes until a registry is validated again, at the latest.
@@ -105,10 +140,20 @@ pub fn again(registry: &CastRegistry) -> Duration {
     Duration::from_mins(registry.interval).mul_f64(1.1) + Duration::from_secs(20)
 }
 
-/// Returns when a password that was rejected so often, the last time then, has been tried again.
-fn tried_again((times, last): (u32, Duration)) -> Duration {
-    let minutes = 1_u32 << times.saturating_sub(1).min(6);
-    last + Duration::from_mins(minutes.min(60).into()).mul_f64(1.1) + UNDER_WAY
+/// Returns when a password that was rejected so often, the last time then, has been tried again. Of tries that were due before a replica
+/// started and leads, the operator assumes that they were made.
+fn tried_again((mut times, last): (u32, Duration), started: Duration) -> Duration {
+    let (mut earliest, mut latest) = (last, last);
+    loop {
+        let minutes = 1_u32 << times.saturating_sub(1).min(6);
+        let pause = Duration::from_mins(minutes.min(60).into());
+        earliest += pause;
+        latest += pause.mul_f64(1.1) + UNDER_WAY;
+        if started <= last || earliest > started + TAKE_OVER {
+            return latest;
+        }
+        times += 1;
+    }
 }
 
 /// Returns how often a user's password was rejected by a host since it was accepted, and when last.
@@ -136,8 +181,10 @@ mod tests {
             registry: &REGISTRIES[0],
             needs_server: true,
             inputs: Duration::from_mins(10),
+            corrected: Duration::ZERO,
             server: None,
             rejected: (0, Duration::ZERO),
+            started: Duration::ZERO,
             set_back: None,
             is_right: true,
         }
@@ -155,11 +202,33 @@ mod tests {
         let rejected = (3, minute * 9);
         assert!(due(PromiseCase { rejected, ..case() }) > minute * 13, "the password waits");
         assert_eq!(due(PromiseCase { rejected, is_right: false, ..case() }), minute * 10 + second * 5);
+        let once = PromiseCase { rejected: (1, minute * 9), ..case() };
+        assert!(due(once) < minute * 11, "after the pause");
+        let meanwhile = due(PromiseCase { started: minute * 10, ..once });
+        assert!(meanwhile > minute * 12 && meanwhile < minute * 13, "a try was due while no replica led");
+        assert_eq!(due(PromiseCase { started: minute * 9, ..once }), due(once));
         let set_back = Some(minute * 10);
         assert!(
             due(PromiseCase { rejected, set_back, ..case() }) > minute * 17,
             "and its pause begins again"
         );
+    }
+
+    #[test]
+    fn waits_for_the_correction_of_a_second_overwritten_status() {
+        let (registry, second) = (&REGISTRIES[0], Duration::from_secs(1));
+        let mut changes = InputChanges::default();
+        let mut corrected = |at| {
+            changes.note_overwritten(registry, second * at);
+            changes.corrected(registry)
+        };
+        assert_eq!(
+            [corrected(1), corrected(4), corrected(30)],
+            [Duration::ZERO, second * 14, Duration::ZERO]
+        );
+        let overwritten = PromiseCase { corrected: second * 700, ..case() };
+        assert_eq!(due(overwritten), second * 705);
+        assert_eq!(due(PromiseCase { needs_server: false, ..overwritten }), second * 705);
     }
 
     #[test]

@@ -144,7 +144,9 @@ impl SimulatedWorld {
     fn interfere(&self, step: &UserStep) {
         match *step {
             UserStep::OverwriteStatus(number) => {
-                let registry = REGISTRIES[number];
+                let registry = &REGISTRIES[number];
+                let changes = self.changes.lock();
+                changes.unwrap_or_else(PoisonError::into_inner).note_overwritten(registry, clock::elapsed());
                 let namespace = registry.namespace.unwrap_or_default();
                 let status = json!({"status": {"conditions": [], "observedGeneration": 0}});
                 drop(self.server.merge_status(registry.resource(), namespace, registry.name, &status));

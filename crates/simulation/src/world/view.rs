@@ -110,6 +110,11 @@ impl SimulatedWorld {
         }
     }
 
+    /// Returns when a replica started last.
+    fn last_start(&self) -> Duration {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner).last().copied().unwrap_or_default()
+    }
+
     /// Returns when a registry must be as it should be.
     fn due(
         &self,
@@ -127,8 +132,10 @@ impl SimulatedWorld {
             registry,
             needs_server: !matches!(desired, Some((_, "NotATenant" | "SecretNotFound" | "SecretInvalid"))),
             inputs: since,
+            corrected: changes.corrected(registry),
             server: self.registries.changed(&host),
             rejected: rejected.unwrap_or_default(),
+            started: self.last_start(),
             set_back: changes.set_back,
             is_right: matches!(desired, Some(("True", _))),
         })
