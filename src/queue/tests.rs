@@ -249,3 +249,49 @@ async fn key_forgotten_in_progress_is_not_repeated() {
     queue.done(&"a", start, None);
     assert_eq!(pop(&mut queue, at(start, 3600)), None);
 }
+
+/// A thousand registries of one group come within five seconds. A quarter each refuses connections, has an internal error, and rejects
+/// credentials, which takes as long as a write of the status; a quarter, at three hosts, takes three seconds longer. A usable registry that
+/// comes every 300 ms waits for no turn, as long as a write takes no more than 600 ms.
+#[tokio::test]
+async fn usable_registry_waits_for_no_turn_in_a_storm() {
+    #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+    enum Tried {
+        Failing(u64),
+        Usable(u64),
+    }
+    const HOSTS: [&str; 6] = ["refuses", "error", "rejects", "slow-1", "slow-2", "slow-3"];
+    let lane_of = |key: Tried| match key {
+        Tried::Usable(_) => lane('g', "usable"),
+        Tried::Failing(number) if number % 4 < 3 => lane('g', HOSTS[usize::try_from(number % 4).unwrap()]),
+        Tried::Failing(number) => lane('g', HOSTS[usize::try_from(3 + number / 4 % 3).unwrap()]),
+    };
+    for write in [30, 100, 300, 600].map(Duration::from_millis) {
+        let (start, mut queue) = (Instant::now(), queue(64));
+        let come = (0..1000).map(|number| (Duration::from_millis(5 * number), Tried::Failing(number)));
+        let come =
+            come.chain((0..26).map(|number| (Duration::from_millis(300 * number), Tried::Usable(number))));
+        let mut events: BinaryHeap<Reverse<(Duration, bool, Tried)>> =
+            come.map(|(at, key)| Reverse((at, false, key))).collect();
+        let mut usable = 0;
+        while let Some(Reverse((after, is_done, key))) = events.pop() {
+            let now = start + after;
+            if is_done {
+                queue.done(&key, now, None);
+            } else {
+                queue.now(&key, &lane_of(key), now);
+            }
+            while let Some((key, waited)) = queue.next(now) {
+                if matches!(key, Tried::Usable(_)) {
+                    assert_eq!(waited, Duration::ZERO, "{key:?}, with writes of {write:?}");
+                    usable += 1;
+                }
+                let is_slow = lane_of(key).host.is_some_and(|host| host.starts_with("slow"));
+                let takes = if is_slow { Duration::from_secs(3) + write } else { write };
+                events.push(Reverse((after + takes, true, key)));
+            }
+        }
+        assert_eq!(usable, 26);
+        assert_eq!((queue.depth(), queue.in_flight()), (0, 0));
+    }
+}
