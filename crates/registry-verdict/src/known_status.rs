@@ -216,9 +216,8 @@ mod tests {
             &|status| status.conditions.reverse(),
             &|status| drop(status.conditions.pop()),
             &|status| {
-                status
-                    .conditions
-                    .push(Condition { type_: "Other".to_owned(), ..status.conditions[0].clone() })
+                let other = Condition { type_: "Other".to_owned(), ..status.conditions[0].clone() };
+                status.conditions.push(other);
             },
         ];
         for (number, change) in more.into_iter().enumerate() {
