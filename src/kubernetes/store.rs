@@ -35,7 +35,7 @@ impl Revision {
     }
 }
 
-/// Returns when the store was set back: when a watch finds it before it resumes, or when a list has an older revision.
+/// Returns when the store was set back: when a watch finds it while it resumes, or when a list has an older revision.
 pub async fn set_back(client: &Client, watches: &WatchPool) {
     tokio::select! {
         biased;
