@@ -355,7 +355,7 @@ pub struct Watch<T> {
     state: WatchState<T>,
     /// The number of failures in a row.
     failures: u32,
-    /// Whether it broke off since its version was last compared with the store's.
+    /// Whether it broke off, or failed to resume, since the last comparison of its version with the store's began.
     broken: bool,
     /// That comparison, while it is under way: one task, or none.
     check: JoinSet<Result<(), CallError>>,
@@ -428,10 +428,14 @@ impl<T: Watched> Watch<T> {
                 }
             },
             WatchState::Known { version } => {
+                let was_broken = self.broken || !self.check.is_empty();
                 let opened = self.open(&version).await;
                 match opened {
                     Ok(changes) => self.state = WatchState::Open { version, changes },
-                    Err(error) => return Err(self.keep_unless_gone(version, error)),
+                    Err(error) => {
+                        self.broken = was_broken;
+                        return Err(self.keep_unless_gone(version, error));
+                    }
                 }
                 Ok(None)
             }
@@ -455,9 +459,7 @@ impl<T: Watched> Watch<T> {
         let request = self.source.changes(version)?;
         let spread = 1.0 + (self.live.0.jitter)();
         let client = self.connect().await?;
-        if self.broken {
-            self.check(&client, version)?;
-        }
+        self.check(&client, version)?;
         let body = self.answered(client.request_stream(request)).await?;
         let opened = Instant::now();
         Ok(Changes { body: Box::pin(body), line: Vec::new(), opened, delivered: false, spread })
@@ -465,13 +467,20 @@ impl<T: Watched> Watch<T> {
 
     /// Checks, after a watch broke off, that the store isn't older than the known version: the API server may have been restarted with
     /// a restored store, where the watch would be silent. The watch resumes meanwhile: a busy API server ends watches, and takes a
-    /// second for a list.
+    /// second for a list. If it breaks off again meanwhile, the comparison ends before another begins, or none would end while
+    /// watches last for less time than a list takes.
     fn check(&mut self, client: &Client, version: &str) -> Result<(), CallError> {
+        if self.check.try_join_next().is_some_and(|checked| !matches!(checked, Ok(Ok(())))) {
+            self.broken = true;
+        }
+        if !self.broken || !self.check.is_empty() {
+            return Ok(());
+        }
         let requests = Requests::new(self.source.path.clone());
         let request =
             requests.list_metadata(&ListParams::default().limit(1)).map_err(kube::Error::BuildRequest)?;
         let (client, pool, version) = (client.clone(), self.live.0.clone(), version.to_owned());
-        self.check = JoinSet::new();
+        self.broken = false;
         self.check.spawn(async move {
             let list: ObjectList<Metadata<Namespace>> = call_within(ANSWER, client.request(request)).await?;
             if is_older(list.metadata.resource_version.as_deref().unwrap_or_default(), &version) {
@@ -537,28 +546,26 @@ impl<T: Watched> Watch<T> {
         }
     }
 
-    /// The comparison with the store's version has ended. Without a result, the watch starts again, and so does the comparison.
+    /// The comparison with the store's version has ended. It is repeated if the watch broke off meanwhile, because the store may have been
+    /// restored since. Without a result, the watch starts again, and so does the comparison.
     fn checked(
         &mut self,
         checked: Result<Result<(), CallError>, JoinError>,
         version: String,
         changes: Changes,
     ) -> WatchStep<T> {
-        match checked {
-            Ok(Ok(())) => {
-                self.broken = false;
-                self.state = WatchState::Open { version, changes };
-                Ok(None)
-            }
-            Ok(Err(error)) => {
-                self.state = WatchState::Known { version };
-                Err(error)
-            }
-            Err(error) => {
-                self.state = WatchState::Known { version };
-                Err(kube::Error::ReadEvents(io::Error::other(error)).into())
-            }
+        let checked =
+            checked.unwrap_or_else(|error| Err(kube::Error::ReadEvents(io::Error::other(error)).into()));
+        if let Err(error) = checked {
+            self.broken = true;
+            self.state = WatchState::Known { version };
+            return Err(error);
         }
+        if let Some(client) = self.stream.as_ref().map(|stream| stream.client.clone()) {
+            self.check(&client, &version)?;
+        }
+        self.state = WatchState::Open { version, changes };
+        Ok(None)
     }
 
     /// The API server ended the watch: at its timeout, because it shuts down, or because it is too busy to send all changes in time.

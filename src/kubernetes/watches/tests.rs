@@ -18,6 +18,8 @@ use crate::{observability::metrics::Metrics, settings::TenantAccess};
 enum FakeAnswer {
     /// Answers immediately, with this status and body.
     Json(u16, Value),
+    /// Answers after this time, with this body.
+    Later(Duration, Value),
     /// Sends these changes, and ends the stream after this time, or never.
     Changes(Vec<Value>, Option<Duration>),
     /// Doesn't answer.
@@ -82,6 +84,10 @@ async fn reply(answer: FakeAnswer) -> Response<FakeReply> {
     };
     match answer {
         FakeAnswer::Json(code, body) => whole(code, body),
+        FakeAnswer::Later(time, body) => {
+            tokio::time::sleep(time).await;
+            whole(200, body)
+        }
         FakeAnswer::Silence => std::future::pending().await,
         FakeAnswer::Changes(changes, ends) => {
             let lines = changes.into_iter().map(|change| Bytes::from(format!("{change}\n")));
@@ -166,11 +172,62 @@ async fn resumes_at_once_while_the_version_is_compared() {
         0 => list("5", &[]),
         1 => FakeAnswer::Changes(vec![change("ADDED", &object("a", "7"))], Some(Duration::ZERO)),
         2 => FakeAnswer::Changes(vec![change("ADDED", &object("b", "8"))], Some(Duration::ZERO)),
-        3 | 5 => FakeAnswer::Silence,
+        3 => FakeAnswer::Silence,
         _ => FakeAnswer::Changes(vec![change("ADDED", &object("c", "9"))], None),
     });
     assert_eq!(told(&server, SHORTEST).await, ["begins", "listed", "has a", "has b", "has c"]);
     assert_eq!(server.pauses().iter().sum::<Duration>(), Duration::ZERO, "{:?}", server.asked());
+}
+
+/// An API server that is restarted with a restored store while the version is compared.
+#[tokio::test(start_paused = true)]
+async fn finishes_a_comparison_and_repeats_it_after_another_break() {
+    let server = FakeApiServer::new(|_, number| match number {
+        0 => list("5", &[]),
+        1 => FakeAnswer::Changes(vec![change("ADDED", &object("a", "7"))], Some(Duration::ZERO)),
+        2 => FakeAnswer::Changes(vec![change("ADDED", &object("b", "8"))], Some(SHORTEST)),
+        3 => FakeAnswer::Later(SHORTEST * 3, json!({"metadata": {"resourceVersion": "7"}, "items": []})),
+        5 => list("6", &[]),
+        _ => FakeAnswer::Changes(Vec::new(), None),
+    });
+    let pool = server.pool();
+    let mut watch = pool.watch(WatchSource::namespaces());
+    let began = Instant::now();
+    tokio::select! {
+        () = pool.set_back().notified() => {}
+        () = async { while watch.next().await.is_ok() {} } => panic!("a failure"),
+        () = tokio::time::sleep(MINUTE) => panic!("{:?}", server.asked()),
+    }
+    assert_eq!(server.versions(), ["list", "5", "7", "list", "8", "list"]);
+    assert_eq!(began.elapsed(), SHORTEST * 3, "when the first comparison ends");
+}
+
+/// The comparison ends before the store is restored, while the watch can't resume; or it fails.
+#[tokio::test(start_paused = true)]
+async fn compares_again_after_it_failed_to_resume() {
+    for first in [(200, json!({"metadata": {"resourceVersion": "7"}, "items": []})), (500, refusal(500))] {
+        let server = FakeApiServer::new(move |_, number| match number {
+            0 => list("5", &[]),
+            1 => FakeAnswer::Changes(vec![change("ADDED", &object("a", "7"))], Some(Duration::ZERO)),
+            2 => FakeAnswer::Json(500, refusal(500)),
+            3 => FakeAnswer::Json(first.0, first.1.clone()),
+            5 => list("6", &[]),
+            _ => FakeAnswer::Changes(Vec::new(), None),
+        });
+        let pool = server.pool();
+        let mut watch = pool.watch(WatchSource::namespaces());
+        let watching = async {
+            loop {
+                let _ = watch.next().await;
+            }
+        };
+        tokio::select! {
+            () = pool.set_back().notified() => {}
+            () = watching => {}
+            () = tokio::time::sleep(MINUTE) => panic!("{:?}", server.asked()),
+        }
+        assert_eq!(server.versions(), ["list", "5", "7", "list", "7", "list"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
