@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use kube::api::DynamicObject;
 use registry_testbed::{
+    in_repository,
     manifests::{self, Placeholders},
     tools::Tool,
 };
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, run, template, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, run, template, text_of};
 
 const ALL_VALUES: &str = "charts/registry-operator/ci/all-values.yaml";
 

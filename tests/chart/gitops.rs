@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use kube::api::DynamicObject;
-use registry_testbed::{manifests, tools::Tool};
+use registry_testbed::{in_repository, manifests, tools::Tool};
 use serde_json::{Value, json};
 
-use crate::programs::{TestCluster, in_repository, run, template, text_of};
+use crate::programs::{TestCluster, run, template, text_of};
 
 const FLUX: [&str; 2] = ["config/gitops/flux/operator.yaml", "config/gitops/flux/cluster.yaml"];
 const ARGO: [&str; 2] = ["config/gitops/argocd/applications.yaml", "config/gitops/argocd/argocd-cm.yaml"];

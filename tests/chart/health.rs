@@ -14,13 +14,13 @@ use kube::{
     core::GroupVersionKind,
 };
 use registry_testbed::{
-    Operator, OperatorOptions, RegistryAuth, RegistryOptions, TestRegistry, eventually,
+    Operator, OperatorOptions, RegistryAuth, RegistryOptions, TestRegistry, eventually, in_repository,
     manifests::{self, Placeholders},
     tools::Tool,
 };
 use serde_json::{Value, json};
 
-use crate::programs::{NAMESPACE, TestCluster, in_repository, run, text_of};
+use crate::programs::{NAMESPACE, TestCluster, run, text_of};
 
 const SCRIPTS: &str = "config/gitops/argocd/argocd-cm.yaml";
 

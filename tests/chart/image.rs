@@ -9,10 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
     RegistryAuth, RegistryOptions, TestRegistry,
     image::{self, Architecture, Effort, ImageDescription, ImageProgram, Written},
+    in_repository,
     tools::{self, Tool},
 };
 
-use crate::programs::{TestCluster, finish, in_repository, text_of};
+use crate::programs::{TestCluster, finish, text_of};
 
 const PAGE: &str = "docs/image.md";
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -2,9 +2,10 @@
 //! so nothing waits for them.
 
 use anyhow::{Context as _, Result, ensure};
+use registry_testbed::in_repository;
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, text_of};
 
 const IN_NAMESPACE: [&str; 2] = ["--namespace", NAMESPACE];
 const CRD: &str = "crd/systemregistries.registry.spectrocloud.com";

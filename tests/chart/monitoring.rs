@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use registry_api::spec::{Registry, Tenant};
 use registry_operator::observability::metrics::{Metrics, SecretWrite, SecretWriteOutcome};
-use registry_testbed::tools::Tool;
+use registry_testbed::{in_repository, tools::Tool};
 use registry_verdict::object::{self, RegistryObject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::programs::{in_repository, run, text_of};
+use crate::programs::{run, text_of};
 
 const ALERTS: &str = "charts/registry-operator/files/alerts.yaml";
 const DASHBOARD: &str = "charts/registry-operator/files/dashboard.json";

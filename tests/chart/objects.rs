@@ -13,10 +13,13 @@ use registry_operator::{
     kubernetes::{guard, lease},
     tenancy::{access, cluster_addresses},
 };
-use registry_testbed::manifests::{self, Placeholders};
+use registry_testbed::{
+    in_repository,
+    manifests::{self, Placeholders},
+};
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, template, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, template, text_of};
 
 fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObject> {
     objects

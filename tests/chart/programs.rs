@@ -2,13 +2,13 @@
 
 use std::{
     io::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
-    ControlPlane, ControlPlaneOptions, manifests,
+    ControlPlane, ControlPlaneOptions, in_repository, manifests,
     tools::{self, Tool},
 };
 use serde_json::json;
@@ -18,11 +18,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub const CHART: &str = "charts/registry-operator";
 /// Where it is installed.
 pub const NAMESPACE: &str = "registry-system";
-
-/// A file of this repository.
-pub fn in_repository(path: &str) -> PathBuf {
-    registry_testbed::tools::repository().join(path)
-}
 
 /// The text of a file of this repository.
 pub fn text_of(path: &str) -> Result<String> {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::DynamicObject;
-use registry_testbed::manifests;
+use registry_testbed::{in_repository, manifests};
 
-use crate::programs::{CHART, in_repository, template, text_of};
+use crate::programs::{CHART, template, text_of};
 
 /// Everything that the chart renders, by its defaults and with every value away from them.
 async fn rendered() -> Result<Vec<DynamicObject>> {

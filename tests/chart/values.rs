@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use registry_testbed::tools::Tool;
+use registry_testbed::{in_repository, tools::Tool};
 use serde_json::Value;
 
-use crate::programs::{CHART, in_repository, run, template, text_of};
+use crate::programs::{CHART, run, template, text_of};
 
 /// An invalid value, and what the error must name.
 const WRONG: &[(&str, &str)] = &[

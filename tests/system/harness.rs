@@ -5,7 +5,6 @@
 //! own [`Installation`]. Has no assertions of its own.
 
 use std::{
-    path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -26,7 +25,7 @@ use registry_api::{
     spec::{Registry, Scope, System, Tenant, VERSION},
 };
 use registry_testbed::{
-    AuditEvent, ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
+    AuditEvent, ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually, in_repository,
     manifests::{self, FIELD_MANAGER, Placeholders},
     policies_are_in_force,
 };
@@ -46,11 +45,6 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:registry-system:registry-
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_operator-in-tests");
 /// How long a test waits for the API server to take up a definition.
 const ESTABLISHED: Duration = Duration::from_mins(1);
-
-/// A file of this repository.
-pub fn in_repository(path: &str) -> PathBuf {
-    registry_testbed::tools::repository().join(path)
-}
 
 /// A control plane with all that the chart installs, save for the operator itself: that is started by the tests.
 pub struct Installation {

@@ -11,11 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use http::{HeaderValue, Method, header};
-use registry_testbed::{Operator, OperatorOptions, eventually, http_client::Call, ports::Port};
+use registry_testbed::{
+    Operator, OperatorOptions, eventually, http_client::Call, in_repository, ports::Port,
+};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, SYSTEM_NAMESPACE, in_repository},
+    harness::{self, SYSTEM_NAMESPACE},
     held_registry::HeldRegistry,
     metrics_format::{self, Family},
     objects::{DOWN, Protected, apply, delete, login, system_registry, tenant_registry},

@@ -8,13 +8,13 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use registry_api::{REQUESTED_AT, TenantRegistry};
-use registry_testbed::{Operator, TestCa, manifests::FIELD_MANAGER};
+use registry_testbed::{Operator, TestCa, in_repository, manifests::FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use crate::{
     exclusive_cluster,
     fixtures::{Declared, TestScope, VALIDATED, Verdict, anonymous, protected, spec as signed_in_to, tell},
-    harness::{self, Cluster, in_repository},
+    harness::{self, Cluster},
 };
 
 /// The API server takes annotations of 256 KiB in all.

@@ -570,13 +570,10 @@ fn by_operator(event: &AuditEvent) -> bool {
 async fn namespaces_read(mark: &AuditMark, resource: &str, name: &str) -> Result<BTreeSet<String>> {
     let audit = Installation::shared().await?.control_plane().audit()?;
     let of_it = |event: &AuditEvent| by_operator(event) && event.resource == resource && event.name == name;
-    let look = || async {
-        let asked = audit.since(mark)?.into_iter().filter(of_it);
-        let namespaces: BTreeSet<String> = asked.map(|event| event.namespace).collect();
-        ensure!(!namespaces.is_empty(), "it has not");
-        Ok::<_, anyhow::Error>(namespaces)
-    };
-    Ok(eventually(format!("the operator has asked for {resource}/{name}"), look).await?)
+    let is_any = |asked: &[AuditEvent]| if asked.is_empty() { Err("it has not".to_owned()) } else { Ok(()) };
+    let asked =
+        audit.until(format!("the operator has asked for {resource}/{name}"), mark, of_it, is_any).await?;
+    Ok(asked.into_iter().map(|event| event.namespace).collect())
 }
 
 /// The memory of another process, as a debugger sees it.

@@ -5,6 +5,7 @@ use registry_api::TENANT_LABEL;
 use registry_testbed::{
     Kubernetes, Operator, eventually,
     http_client::Call as Get,
+    in_repository,
     manifests::{self, Placeholders},
 };
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::{
     call::{
         Call, User, a_namespace, a_tenant_registry, system_registries, tenant_registries, tenant_registry,
     },
-    stage::{Cluster, SYSTEM_NAMESPACE, Stage, in_repository},
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
 };
 
 on_each_kubernetes!(reports_whether_policies_are_in_force);

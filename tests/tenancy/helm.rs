@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
-    Kubernetes, eventually, policies_are_in_force,
+    Kubernetes, eventually, in_repository, policies_are_in_force,
     tools::{self, Tool},
 };
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::{
         Call, User, a_namespace, a_system_registry, a_tenant_registry, system_registries, system_registry,
         tenant_registries, tenant_registry,
     },
-    stage::{Cluster, SYSTEM_NAMESPACE, Stage, in_repository},
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
 };
 
 /// Helm, as the administrator of a control plane.

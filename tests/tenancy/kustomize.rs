@@ -5,15 +5,12 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use kube::{ResourceExt as _, core::DynamicObject};
 use registry_testbed::{
-    Kubernetes, Operator, OperatorOptions, eventually,
+    Kubernetes, Operator, OperatorOptions, eventually, in_repository,
     manifests::{self, kind},
     tools::{self, Tool},
 };
 
-use crate::{
-    call::a_namespace,
-    stage::{Stage, in_repository},
-};
+use crate::{call::a_namespace, stage::Stage};
 
 /// What `kubectl kustomize` makes of config/install.yaml with that line.
 async fn kustomized(line: &str) -> Result<Vec<DynamicObject>> {

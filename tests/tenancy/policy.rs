@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use registry_probe::{Endpoint, HostPattern};
 use registry_testbed::{
-    eventually,
+    eventually, in_repository,
     manifests::{self, Placeholders},
 };
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     call::{Call, a_tenant_registry, tenant_registries, tenant_registry},
-    stage::{Cluster, SYSTEM_NAMESPACE, in_repository},
+    stage::{Cluster, SYSTEM_NAMESPACE},
 };
 
 on_each_kubernetes!(by enter_to_change_parameters:

@@ -1,14 +1,11 @@
 //! Control planes with config/install.yaml as it is shipped, and their users: one with too broad
 //! permissions but without `administer`, one with it, and tenants. Has no assertions about policies.
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
-    ControlPlane, ControlPlaneOptions, Kubernetes, Operator, OperatorOptions, eventually,
+    ControlPlane, ControlPlaneOptions, Kubernetes, Operator, OperatorOptions, eventually, in_repository,
     manifests::{self, Placeholders},
     policies_are_in_force,
 };
@@ -21,11 +18,6 @@ use crate::call::{Call, User, a_namespace};
 pub const SYSTEM_NAMESPACE: &str = "registry-system";
 /// The account that the chart makes for it.
 pub const SERVICE_ACCOUNT: &str = "registry-operator";
-
-/// A file of this repository.
-pub fn in_repository(path: &str) -> PathBuf {
-    registry_testbed::tools::repository().join(path)
-}
 
 /// A control plane with all that is shipped, save for the operator itself.
 pub struct Stage {

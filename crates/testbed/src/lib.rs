@@ -46,3 +46,4 @@ pub use operator::{Operator, OperatorOptions};
 pub use pki::{Leaf, LeafOptions, TestCa};
 pub use policies::policies_are_in_force;
 pub use registry::{RegistryAuth, RegistryOptions, RegistryTls, TestRegistry};
+pub use tools::in_repository;

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use clap::builder::FalseyValueParser;
 use registry_testbed::console::{ConsoleProcess, ConsoleProcessError};
 use registry_testbed::control_plane::ControlPlaneError;
+use registry_testbed::in_repository;
 use registry_testbed::manifests::{self, ApplyError};
 use registry_testbed::operator::{Operator, OperatorError, OperatorOptions};
 use registry_testbed::samples;
-use registry_testbed::tools::{self, Tool, ToolBuilder, ToolsError};
+use registry_testbed::tools::{Tool, ToolBuilder, ToolsError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::print_line;
@@ -61,10 +62,6 @@ pub(crate) struct RunArguments {
     /// Further arguments of the operator.
     #[arg(last = true)]
     operator_args: Vec<OsString>,
-}
-
-fn in_repository(path: &str) -> PathBuf {
-    tools::repository().join(path)
 }
 
 /// Why the demonstration failed.

@@ -116,6 +116,11 @@ pub fn repository() -> PathBuf {
     crates.ancestors().nth(2).unwrap_or(crates).to_path_buf()
 }
 
+/// A file of the repository that this crate was built in.
+pub fn in_repository(path: &str) -> PathBuf {
+    repository().join(path)
+}
+
 /// The directories of the pins, the cache, and existing binaries.
 #[derive(Debug, Clone)]
 pub struct ToolBuilder {

@@ -6,9 +6,10 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use registry_testbed::in_repository;
 
 use super::page::{code, pages, pages_below, prose};
-use crate::programs::{in_repository, text_of};
+use crate::programs::text_of;
 
 /// The pages for users and for developers.
 pub fn all_pages() -> Result<Vec<String>> {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::CommandFactory as _;
 use registry_operator::settings::OperatorCli;
+use registry_testbed::in_repository;
 use serde_json::Value;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     monitoring::{exposed, families},
-    programs::{in_repository, text_of},
+    programs::text_of,
 };
 
 /// Calls `check` with each code span of each page, and adds the page to its error.

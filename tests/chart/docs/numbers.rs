@@ -2,10 +2,11 @@
 
 use anyhow::{Result, ensure};
 use registry_probe::Backoff;
+use registry_testbed::in_repository;
 use registry_verdict::rejections::table::{MOST_AT_A_HOST, MOST_OF_THE_SAME};
 
 use super::{links::all_pages, structure::all_sources};
-use crate::programs::{in_repository, text_of};
+use crate::programs::text_of;
 
 /// Each place that states a pause: the page, what is before the pause, and the pause.
 fn pauses() -> Vec<(&'static str, &'static str, Backoff)> {

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use registry_testbed::in_repository;
 
-use crate::programs::{in_repository, text_of};
+use crate::programs::text_of;
 
 /// The pages for users: README.md, docs/*.md and the chart's README.
 pub fn pages() -> Result<Vec<String>> {

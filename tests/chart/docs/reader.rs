@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Container};
 use kube::Api;
 use registry_testbed::{
-    Moto, Operator, OperatorOptions, RegistryAuth, RegistryOptions, TestRegistry,
+    Moto, Operator, OperatorOptions, RegistryAuth, RegistryOptions, TestRegistry, in_repository,
     tools::{self, Tool},
 };
 
@@ -17,7 +17,7 @@ use super::{
     page::{Block, Purpose, SessionCommand, blocks},
     shown::is_printed,
 };
-use crate::programs::{NAMESPACE, TestCluster, finish, in_repository};
+use crate::programs::{NAMESPACE, TestCluster, finish};
 
 /// The reader of a page.
 pub struct Reader {

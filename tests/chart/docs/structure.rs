@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use registry_testbed::in_repository;
 
 use super::{
     links::anchors,
     page::{code, pages_below},
 };
-use crate::programs::{in_repository, text_of};
+use crate::programs::text_of;
 
 const PAGES: [&str; 2] = ["docs/architecture.md", "CONTRIBUTING.md"];
 

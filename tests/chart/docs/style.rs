@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use registry_testbed::in_repository;
 use serde_json::Value;
 
 use super::{
     links::all_pages,
     page::{pages, prose},
 };
-use crate::programs::{in_repository, text_of};
+use crate::programs::text_of;
 
 /// The phrase, in lower case, and what to write instead.
 const BANNED: &[(&str, &str)] = &[

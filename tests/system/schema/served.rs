@@ -5,10 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use registry_api::{GROUP, crd, spec::VERSION};
+use registry_testbed::in_repository;
 use serde_json::{Value, json};
 
 use super::{ApiServer, BOTH, Kind, SystemKind, TenantKind, none_of, walk};
-use crate::harness::{OPERATOR, in_repository};
+use crate::harness::OPERATOR;
 
 #[tokio::test]
 async fn kinds_have_short_names_and_category() -> Result<()> {
