@@ -329,10 +329,9 @@ struct WrittenRegistry {
 }
 
 impl WrittenRegistry {
-    fn of<S: ApiScope>(mut registry: Registry<S>) -> Self {
-        let status = registry.status.take().unwrap_or_default();
-        let object = RegistryObject { status: KnownStatus::of(&status), ..RegistryObject::of(registry) };
-        Self { object, status }
+    fn of<S: ApiScope>(registry: Registry<S>) -> Self {
+        let status = registry.status.clone().unwrap_or_default();
+        Self { object: RegistryObject::of(registry), status }
     }
 }
 

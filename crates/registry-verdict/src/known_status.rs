@@ -105,10 +105,12 @@ impl KnownStatus {
 
     /// Compares a status with this one, apart from the time of the last validation.
     pub fn difference(&self, status: &RegistryStatus) -> StatusDifference {
-        let digests = StatusDigests::of(status);
-        if digests.whole == self.digests.whole {
-            StatusDifference::None
-        } else if digests.without_pull_secrets == self.digests.without_pull_secrets {
+        let mut status = without_time(status);
+        if digest_of(&status) == self.digests.whole {
+            return StatusDifference::None;
+        }
+        clear_pull_secrets(&mut status);
+        if digest_of(&status) == self.digests.without_pull_secrets {
             StatusDifference::PullSecrets
         } else {
             StatusDifference::More
@@ -141,14 +143,23 @@ struct StatusDigests {
 
 impl StatusDigests {
     fn of(status: &RegistryStatus) -> Self {
-        let mut status = RegistryStatus { last_validation_time: None, ..status.clone() };
+        let mut status = without_time(status);
         let whole = digest_of(&status);
-        status.availability = None;
-        let is_ready = |condition: &&mut Condition| condition.type_ == ConditionType::Ready.as_str();
-        if let Some(ready) = status.conditions.iter_mut().find(is_ready) {
-            ready.message.clear();
-        }
+        clear_pull_secrets(&mut status);
         Self { whole, without_pull_secrets: digest_of(&status) }
+    }
+}
+
+fn without_time(status: &RegistryStatus) -> RegistryStatus {
+    RegistryStatus { last_validation_time: None, ..status.clone() }
+}
+
+/// Removes what changes with the pull Secrets.
+fn clear_pull_secrets(status: &mut RegistryStatus) {
+    status.availability = None;
+    let is_ready = |condition: &&mut Condition| condition.type_ == ConditionType::Ready.as_str();
+    if let Some(ready) = status.conditions.iter_mut().find(is_ready) {
+        ready.message.clear();
     }
 }
 
