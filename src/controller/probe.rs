@@ -53,14 +53,17 @@ async fn probe_until_superseded(
     in_flight: &InFlight,
 ) -> Result<Probed, ReconcileError> {
     let mut probe = steps::probe(context.askers(), case, urgency, session.clone());
-    if let Some(probed) = in_flight.unless_superseded(&mut probe).await {
-        return within_own_limit(probed);
-    }
+    let probed = in_flight.unless_superseded(&mut probe).await;
+    // The host's answer about the credentials matters even after the validation's end: the next try depends on it.
     if let Some(session) = session {
-        // The host's answer about the credentials still matters: the next try depends on it.
-        context.finishing.finish(&session, Box::pin(async move { drop(probe.await) }));
+        let is_superseded = probed.is_none();
+        context.finishing.finish(session, async move {
+            if is_superseded {
+                drop(probe.await);
+            }
+        });
     }
-    Err(ReconcileError::Superseded)
+    probed.map_or(Err(ReconcileError::Superseded), within_own_limit)
 }
 
 fn within_own_limit(probed: Probed) -> Result<Probed, ReconcileError> {

@@ -36,7 +36,7 @@ impl Aws {
         Ok(Self { moto: Moto::start().await?, registry: TestRegistry::start(registry).await? })
     }
 
-    async fn status(&self, tokens: &EcrTokens) -> Result<RegistryStatus> {
+    async fn status(&self, tokens: &Arc<EcrTokens>) -> Result<RegistryStatus> {
         let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
         let keys = [("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "key")];
         let check = check(&self.registry.host_port(), &ecr, &keys)?;
@@ -63,14 +63,14 @@ fn message(status: &RegistryStatus) -> &str {
 async fn calls_aws_through_the_proxy() -> Result<()> {
     let (aws, proxy) = (Aws::start().await?, ForwardProxy::start(Some("alice:pr:xy")).await?);
     let url = elsewhere(&aws.moto.url());
-    let status = aws.status(tokens_by(&url, through(&proxy, "alice:pr%3Axy@", "")?)?.as_ref()).await?;
+    let status = aws.status(&tokens_by(&url, through(&proxy, "alice:pr%3Axy@", "")?)?).await?;
     assert_eq!(verdict(&status), "True/Validated", "{status:?}");
     let asked = url.trim_start_matches("http://");
     assert!(proxy.component().log().contains(asked), "{}", proxy.component().log());
 
     let log = proxy.component().log();
     let direct = through(&proxy, "alice:pr%3Axy@", "0.0.0.0")?;
-    assert_eq!(verdict(&aws.status(tokens_by(&url, direct)?.as_ref()).await?), "True/Validated");
+    assert_eq!(verdict(&aws.status(&tokens_by(&url, direct)?).await?), "True/Validated");
     assert_eq!(proxy.component().log(), log, "what is on the list is asked directly");
     Ok(())
 }
@@ -81,14 +81,14 @@ async fn reports_proxy_failure_on_the_way_to_aws() -> Result<()> {
     let name = proxy.host_port();
     // A tunnel, for https://; nothing is behind it.
     let url = elsewhere(&aws.moto.url()).replace("http://", "https://");
-    let wrong = aws.status(tokens_by(&url, through(&proxy, "alice:wr0ng@", "")?)?.as_ref()).await?;
+    let wrong = aws.status(&tokens_by(&url, through(&proxy, "alice:wr0ng@", "")?)?).await?;
     assert_eq!(verdict(&wrong), "Unknown/TemporarilyUnavailable", "{wrong:?}");
     let said = message(&wrong);
     assert!(said.contains(&format!("proxy {name} rejected the login (407)")), "{said}");
     assert!(!format!("{wrong:?}").contains("wr0ng"), "{wrong:?}");
 
     proxy.component().stop().await?;
-    let away = aws.status(tokens_by(&url, through(&proxy, "", "")?)?.as_ref()).await?;
+    let away = aws.status(&tokens_by(&url, through(&proxy, "", "")?)?).await?;
     assert!(message(&away).contains(&format!("proxy {name} is unreachable")), "{}", message(&away));
     Ok(())
 }
@@ -149,7 +149,7 @@ async fn trusts_aws_behind_private_ca() -> Result<()> {
     let bundle = CaBundle::parse(ca.certificate_pem().as_bytes())?;
 
     let http = AwsHttp::new(None, None);
-    let untrusted = aws.status(tokens_by(&url, http.clone())?.as_ref()).await?;
+    let untrusted = aws.status(&tokens_by(&url, http.clone())?).await?;
     assert_eq!(verdict(&untrusted), "Unknown/TemporarilyUnavailable", "{untrusted:?}");
     assert!(
         message(&untrusted).contains("presented a certificate that can't be verified"),
@@ -159,9 +159,9 @@ async fn trusts_aws_behind_private_ca() -> Result<()> {
     assert_eq!(relay.accepted.load(Ordering::SeqCst), 0);
 
     http.trust(Some(&bundle));
-    assert_eq!(verdict(&aws.status(tokens_by(&url, http)?.as_ref()).await?), "True/Validated", "read again");
+    assert_eq!(verdict(&aws.status(&tokens_by(&url, http)?).await?), "True/Validated", "read again");
     let trusting = AwsHttp::new(None, Some(&bundle));
-    assert_eq!(verdict(&aws.status(tokens_by(&url, trusting)?.as_ref()).await?), "True/Validated");
+    assert_eq!(verdict(&aws.status(&tokens_by(&url, trusting)?).await?), "True/Validated");
 
     // The same through a tunnel.
     let proxy = ForwardProxy::start(None).await?;
@@ -173,7 +173,7 @@ async fn trusts_aws_behind_private_ca() -> Result<()> {
     );
     let relay = TlsRelay::by(&ca, &leaf, &aws.moto).await?;
     let url = format!("https://0.0.0.0:{}", relay.port);
-    let status = aws.status(tokens_by(&url, both)?.as_ref()).await?;
+    let status = aws.status(&tokens_by(&url, both)?).await?;
     assert_eq!(verdict(&status), "True/Validated", "{status:?}");
     let line = format!("CONNECT 0.0.0.0:{}", relay.port);
     proxy.component().log().contains(&line).then_some(()).context(line)

@@ -97,7 +97,7 @@ fn identity(object: &RegistryObject, secret: &[(&str, &str)]) -> Result<Identity
 /// Signs in, probes and assesses.
 pub async fn validate(
     prober: &Prober,
-    tokens: &EcrTokens,
+    tokens: &Arc<EcrTokens>,
     check: &Check,
     urgency: Urgency,
 ) -> RegistryStatus {

@@ -1,6 +1,9 @@
 //! How often AWS is called: tokens are shared within an identity and never across identities; throttling causes back-off.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -29,7 +32,7 @@ fn keys(host: &str, id: &str, secret: &str) -> Result<Check> {
 /// Validates them, many at the same time; but not so many that those who wait for a slow machine run out of time.
 async fn statuses(
     prober: &Prober,
-    tokens: &EcrTokens,
+    tokens: &Arc<EcrTokens>,
     checks: &[Check],
     urgency: Urgency,
 ) -> Vec<RegistryStatus> {

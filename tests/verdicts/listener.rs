@@ -271,7 +271,8 @@ async fn say<L: Link>(link: &mut L, answer: Answer, entry: &Entry) -> io::Result
                 entry.note(|arrival| arrival.flooded += unit.len());
             }
         }
-        Answer::Silence => std::future::pending().await,
+        // No case of the table has an answer that waits.
+        Answer::Silence | Answer::Once(..) => std::future::pending().await,
         Answer::Reset => link.tcp().set_zero_linger()?,
         Answer::Close => link.shutdown().await?,
     }

@@ -5,6 +5,8 @@
 
 use std::future::Future;
 
+use futures::future::BoxFuture;
+
 use crate::findings::{CredentialsFinding, Findings};
 use crate::host::HostPort;
 
@@ -17,6 +19,11 @@ pub trait Gate: Send + Sync {
     /// Reports that the token service `server` answered 403 to the credentials without a scope, which means that
     /// it refuses the account and not a repository.
     fn forbidden(&self, server: &HostPort);
+
+    /// Given the rest of a request that took the credentials to `server` and had no answer before the deadline: it yields what the
+    /// answer decides about them; `None` if there is none, or if it decides nothing alone. It has no deadline of its own. By default,
+    /// the request is abandoned.
+    fn unanswered(&self, _server: &HostPort, _answer: BoxFuture<'static, Option<CredentialsFinding>>) {}
 
     /// Told that a registry answers, before anything that depends on credentials is asked. `findings` works out what is known by
     /// then; the end of the validation may still find more about the servers. By default, nothing is worked out.

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use crate::exchange::{ExchangeCase, ExchangeFindings, Next, RecordedAnswers, Request, next};
+use crate::exchange::{ExchangeCase, ExchangeFindings, Next, Question, RecordedAnswers, Request, next};
 use crate::findings::{CredentialsFinding, Findings, Withholding};
 use crate::gate::{Admission, Gate, OpenGate};
 use crate::host::HostPort;
@@ -17,7 +17,9 @@ use crate::realm::Trust;
 use crate::summary::summarize;
 use crate::target::{Material, Target};
 use crate::tls::{CaBundle, TlsPolicy, TlsRoots};
-use crate::transport::{Journal, Network, ProxyRoute, Resolver, ResolverSources, Sender, SystemNetwork};
+use crate::transport::{
+    Journal, LateResponse, Network, ProxyRoute, Resolver, ResolverSources, Sender, SystemNetwork,
+};
 
 /// The settings of a prober.
 #[derive(Debug, Clone)]
@@ -161,6 +163,11 @@ impl Prober {
             }
             let request = Request::of(&question, &case, &answers);
             let outcome = sender.send(&request).await;
+            if let (Some(server), Some(response)) = (&recipient, sender.unanswered.take()) {
+                let so_far = (answers.clone(), question.clone());
+                let late = late_finding(target.clone(), material.clone(), now, so_far, response);
+                gate.unanswered(server, Box::pin(late));
+            }
             if let (Some(server), Ok(response)) = (&recipient, &outcome)
                 && question.is_unscoped()
                 && response.status == 403
@@ -191,7 +198,29 @@ impl Prober {
             journal: Journal::default(),
             connections: Vec::new(),
             ran_out: None,
+            unanswered: None,
         }
+    }
+}
+
+/// Awaits the response that didn't come before the deadline. Returns what it decides about the credentials; `None` if there is
+/// none, or if it takes further requests.
+async fn late_finding(
+    target: Target,
+    material: Material,
+    now: Timestamp,
+    (mut answers, question): (RecordedAnswers, Question),
+    response: LateResponse,
+) -> Option<CredentialsFinding> {
+    let response = response.await?;
+    // A repository may be forbidden to an account that is right.
+    if response.status == 403 && !question.is_unscoped() {
+        return None;
+    }
+    answers.note(question, Ok(&response));
+    match next(&case(&target, &material, now), &answers) {
+        Next::Done(verdict) => Some(verdict.credentials),
+        Next::Ask(_) => None,
     }
 }
 

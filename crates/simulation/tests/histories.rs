@@ -31,7 +31,7 @@ fn histories_violate_nothing() {
 /// Of longer searches, the histories that once failed.
 #[test]
 fn histories_that_failed_violate_nothing() {
-    for seed in [2262, 2536, 2549, 2809, 3357, 3518, 3883, 8265] {
+    for seed in [2262, 2385, 2536, 2549, 2809, 3357, 3518, 3883, 7766, 8265] {
         let failed = check(seed).map(|failed| failed.report());
         assert!(failed.is_none(), "\n{}", failed.unwrap_or_default());
     }

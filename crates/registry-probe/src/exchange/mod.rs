@@ -36,13 +36,14 @@ mod tests;
 mod token_admission;
 
 use decision::{Exchange, ExchangeStep, ExchangeStop};
-use question::{Question, Resource};
+use question::Resource;
 use reply::{Reply, TokenReply};
 
 use crate::findings::ConnectionFailure;
 use crate::host::{Host, HostPort};
 
 pub(crate) use decision::{ExchangeCase, ExchangeFindings};
+pub(crate) use question::Question;
 pub(crate) use recorded_answers::RecordedAnswers;
 pub(crate) use reply::{Failure, FailureCause, Response};
 pub(crate) use request::Request;

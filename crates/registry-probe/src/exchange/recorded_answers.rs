@@ -8,7 +8,7 @@ use crate::token::IssuedToken;
 pub(crate) type Ask<T> = Result<T, Box<Question>>;
 
 /// Answers, by question.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RecordedAnswers {
     registry: Vec<((Resource, AuthAttempt), Result<Reply, Failure>)>,
     tokens: Vec<(TokenRequest, Result<TokenReply, Failure>)>,

@@ -26,4 +26,4 @@ pub(crate) use network::SystemNetwork;
 pub use network::{ByteStream, Network};
 pub(crate) use proxy::ProxyRoute;
 pub(crate) use resolve::{Resolver, ResolverSources};
-pub(crate) use sender::Sender;
+pub(crate) use sender::{LateResponse, Sender};

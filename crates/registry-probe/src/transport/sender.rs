@@ -42,7 +42,12 @@ pub(crate) struct Sender<'a> {
     pub(crate) connections: Vec<OpenConnection>,
     /// The step that could not be completed before the deadline.
     pub(crate) ran_out: Option<FailureCause>,
+    /// The rest of the request that was sent and not answered before the deadline.
+    pub(crate) unanswered: Option<LateResponse>,
 }
+
+/// The server's response after the deadline; `None` if there is none.
+pub(crate) type LateResponse = BoxFuture<'static, Option<Response>>;
 
 /// How long a name is looked up that the proxy will look up for itself.
 const PROXIED_LOOK_UP: Duration = Duration::from_secs(2);
@@ -82,8 +87,7 @@ impl Sender<'_> {
         if matches!(received.status, 429 | 500..=599) {
             self.journal.wait(self.asked_pause(&received.headers));
         }
-        let Received { status, headers, body, is_broken } = received;
-        Ok(Response { url: request.url.clone(), status, headers, body, is_broken })
+        Ok(response(request.url.clone(), received))
     }
 
     /// Boxed, so that what a connection does is compiled in this crate only. An async function is compiled into each program that
@@ -94,23 +98,25 @@ impl Sender<'_> {
         request: &'s Request,
     ) -> BoxFuture<'s, Result<Received, FailureCause>> {
         Box::pin(async move {
-            let mut open = self.open(server, request).await?;
-            let again = open.connection.used && request.method.is_safe();
-            match self.send_over(&mut open, request).await {
-                Ok(received) => self.keep(open, received),
-                // The server had closed it meanwhile, as it may between two requests.
-                Err(Broken::Dropped(_)) if again => {
-                    let mut open = self.open(server, request).await?;
-                    let outcome = self.send_over(&mut open, request).await;
-                    let received = outcome.map_err(|broken| self.cause(&open, broken))?;
-                    self.keep(open, received)
-                }
-                Err(broken) => Err(self.cause(&open, broken)),
+            let open = self.open(server, request).await?;
+            let (again, forwarded) = (open.connection.used && request.method.is_safe(), open.forwarded);
+            let mut sent = self.send_over(open, request).await;
+            // The server had closed it meanwhile, as it may between two requests.
+            if again && matches!(sent, Err(Broken::Dropped(_))) {
+                let open = self.open(server, request).await?;
+                sent = self.send_over(open, request).await;
             }
+            let (open, received) = sent.map_err(|broken| self.cause(server, forwarded, broken))?;
+            self.keep(open, received)
         })
     }
 
-    async fn send_over(&mut self, open: &mut OpenConnection, request: &Request) -> Result<Received, Broken> {
+    /// Returns the connection too, if it can be used again.
+    async fn send_over(
+        &mut self,
+        mut open: OpenConnection,
+        request: &Request,
+    ) -> Result<(OpenConnection, Received), Broken> {
         let route = self.proxy.filter(|_| open.forwarded);
         let message = self.message(request, route).ok_or(Broken::Other(FailureCause::NotHttp))?;
         let started = Instant::now();
@@ -118,19 +124,30 @@ impl Sender<'_> {
             let paused = |fault| Broken::Other(FailureCause::Proxy(route.failure(fault)));
             route.check_login().map_err(paused)?;
         }
-        let outcome = timeout_at(self.deadline, open.connection.send(message)).await;
+        let mut sending = Box::pin(async move {
+            let received = open.connection.send(message).await?;
+            Ok((open, received))
+        });
+        let outcome = timeout_at(self.deadline, &mut sending).await;
         self.journal.took(Stage::Request, started.elapsed());
-        outcome.unwrap_or(Err(Broken::Other(FailureCause::Timeout(Stage::Request))))
+        outcome.unwrap_or_else(|_| {
+            let url = request.url.clone();
+            self.unanswered = Some(Box::pin(async move {
+                let (open, received) = sending.await.ok()?;
+                open.is_answered_by_server(&received).then(|| response(url, received))
+            }));
+            Err(Broken::Other(FailureCause::Timeout(Stage::Request)))
+        })
     }
 
-    fn cause(&mut self, open: &OpenConnection, broken: Broken) -> FailureCause {
+    fn cause(&mut self, server: &HostPort, forwarded: bool, broken: Broken) -> FailureCause {
         let cause = match broken {
-            Broken::Tls(defect) => self.reject_handshake(&open.server, defect),
+            Broken::Tls(defect) => self.reject_handshake(server, defect),
             Broken::Dropped(failure) => FailureCause::Connection(failure),
             Broken::Other(cause) => cause,
         };
         match self.proxy {
-            Some(route) if open.forwarded => of_proxy(route, cause),
+            Some(route) if forwarded => of_proxy(route, cause),
             _ => cause,
         }
     }
@@ -138,13 +155,10 @@ impl Sender<'_> {
     /// Keeps the connection for the next request, unless the response is nginx's error for a missing client
     /// certificate.
     fn keep(&mut self, mut open: OpenConnection, received: Received) -> Result<Received, FailureCause> {
-        if let ClientRequest::Asked(fault) = open.client
-            && received.status == 400
-            && is_about_certificates(&received.body)
-        {
-            return Err(self.reject_handshake(&open.server, TlsDefect::ClientCertificateRequired(fault)));
+        if let Some(defect) = open.missing_certificate(&received) {
+            return Err(self.reject_handshake(&open.server, defect));
         }
-        if let Some(route) = self.proxy.filter(|_| open.forwarded && is_by_proxy(&received)) {
+        if let Some(route) = self.proxy.filter(|_| open.is_answered_by_proxy(&received)) {
             self.journal.wait(self.asked_pause(&received.headers));
             return Err(FailureCause::Proxy(route.failure(route.fault_of(received.status))));
         }
@@ -360,6 +374,29 @@ impl Sender<'_> {
         let stream = handshake.stream.map_err(|_| FailureCause::Tls)?;
         Ok((stream, handshake.client))
     }
+}
+
+impl OpenConnection {
+    /// The defect if the response is nginx's error for a missing client certificate.
+    fn missing_certificate(&self, received: &Received) -> Option<TlsDefect> {
+        let ClientRequest::Asked(fault) = self.client else { return None };
+        let is_missing = received.status == 400 && is_about_certificates(&received.body);
+        is_missing.then_some(TlsDefect::ClientCertificateRequired(fault))
+    }
+
+    fn is_answered_by_proxy(&self, received: &Received) -> bool {
+        self.forwarded && is_by_proxy(received)
+    }
+
+    /// Whether the response says something about the request, and not about the connection.
+    fn is_answered_by_server(&self, received: &Received) -> bool {
+        self.missing_certificate(received).is_none() && !self.is_answered_by_proxy(received)
+    }
+}
+
+fn response(url: Url, received: Received) -> Response {
+    let Received { status, headers, body, is_broken } = received;
+    Response { url, status, headers, body, is_broken }
 }
 
 fn is_timeout(cause: &FailureCause) -> bool {

@@ -7,6 +7,7 @@ mod certificates;
 mod differential;
 mod endpoint;
 mod hostile;
+mod late_answers;
 mod names;
 mod pem;
 mod proxy;

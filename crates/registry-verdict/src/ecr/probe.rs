@@ -75,7 +75,12 @@ pub struct EcrCase<'a> {
 }
 
 /// Signs in and probes, within the target's deadline.
-pub async fn probe(prober: &Prober, tokens: &EcrTokens, case: EcrCase<'_>, now: Timestamp) -> EcrObservation {
+pub async fn probe(
+    prober: &Prober,
+    tokens: &Arc<EcrTokens>,
+    case: EcrCase<'_>,
+    now: Timestamp,
+) -> EcrObservation {
     let run = EcrProbe { prober, tokens, case, now, began: Instant::now() };
     match run.sign_in().await {
         Ok((token, reused)) => run.with_token(token, reused).await,
@@ -85,7 +90,7 @@ pub async fn probe(prober: &Prober, tokens: &EcrTokens, case: EcrCase<'_>, now: 
 
 struct EcrProbe<'a> {
     prober: &'a Prober,
-    tokens: &'a EcrTokens,
+    tokens: &'a Arc<EcrTokens>,
     case: EcrCase<'a>,
     now: Timestamp,
     began: Instant,
@@ -98,7 +103,23 @@ impl EcrProbe<'_> {
         match tokio::time::timeout(patience, self.admit_and_ask()).await {
             Ok(Ok(taken)) => Ok((taken.kept, taken.reused)),
             Ok(Err(refusal)) => Err(refusal),
-            Err(_) => Err(self.refusal(Api::Ecr, Cause::Unavailable(Outage::Timeout))),
+            Err(_) => {
+                self.await_later();
+                Err(self.refusal(Api::Ecr, Cause::Unavailable(Outage::Timeout)))
+            }
+        }
+    }
+
+    /// Lets the answer about the access keys be awaited in the background, if they were sent. The request itself goes on anyway,
+    /// because registries share it.
+    fn await_later(&self) {
+        let EcrCase { login, session, .. } = self.case;
+        if let Some(session) = session.filter(|session| session.is_open()) {
+            let (tokens, login) = (self.tokens.clone(), login.clone());
+            session.await_later(Box::pin(async move {
+                let answer = tokens.sign_in(&login, Urgency::Due).await;
+                answer.as_ref().map_or_else(verdict, |_| CredentialAnswer::Accepted)
+            }));
         }
     }
 
@@ -264,8 +285,97 @@ fn of_found(finding: ContentPathFinding) -> ContentPathFinding {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::hmac;
+    use futures::future::BoxFuture;
+    use registry_probe::{EgressPolicy, EgressScope, Endpoint, ProberSettings};
+    use tokio::sync::Notify;
+
     use super::*;
-    use crate::ecr::KeyRefusal;
+    use crate::{
+        ecr::{
+            KeyRefusal,
+            cache::Fresh,
+            hosts::EcrEndpoint,
+            identity::{Identity, Keys},
+            tokens::Issuer,
+        },
+        object::Group,
+        rejections::{FinishingValidations, Rejections, table::Table},
+    };
+
+    /// AWS, which refuses access keys once notified.
+    struct SlowAws(Arc<Notify>);
+
+    fn wrong_secret() -> AwsRefusal {
+        let cause = Cause::KeysRefused(KeyRefusal::WrongSecret);
+        AwsRefusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None }
+    }
+
+    impl Issuer for SlowAws {
+        fn issue(&self, _login: Login) -> BoxFuture<'static, Result<Fresh<EcrToken>, AwsRefusal>> {
+            let notified = self.0.clone();
+            Box::pin(async move {
+                notified.notified().await;
+                Err(wrong_secret())
+            })
+        }
+
+        fn find(
+            &self,
+            _login: Login,
+            _base: RepositoryName,
+        ) -> BoxFuture<'static, Result<Fresh<Option<RepositoryName>>, AwsRefusal>> {
+            Box::pin(async { Err(wrong_secret()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_refusal_of_access_keys_counts() {
+        let answers = Arc::new(Notify::new());
+        let clock = || Timestamp::UNIX_EPOCH;
+        let tokens = Arc::new(EcrTokens::new(Arc::new(SlowAws(answers.clone())), clock, || 0.0).unwrap());
+        let rejections =
+            Rejections::new(Table::default(), hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), clock);
+        let keys = Keys { id: "id".into(), secret: "wrong".into(), session: None };
+        let session = || rejections.session(Group::System, &keys.parts().map(|part| part), false);
+        let endpoint = EcrEndpoint {
+            account: None,
+            region: "eu-central-1".into(),
+            region_of_host: None,
+            fips: false,
+            dual_stack: false,
+        };
+        let login = Login { tenant: None, endpoint, identity: Identity::Keys(keys.clone()) };
+        let target = Target {
+            endpoint: Endpoint::parse("https://127.0.0.1:1").unwrap(),
+            base_path: None,
+            repository: None,
+            skip_verify: false,
+            egress_policy: EgressPolicy::new(EgressScope::Tenant, [], []),
+            trusted_token_services: Arc::new([]),
+            only_to_endpoint: false,
+            deadline: Duration::from_secs(3),
+        };
+        let prober = Prober::new(ProberSettings::default()).unwrap();
+        let first = session();
+        let case = EcrCase {
+            target: &target,
+            material: &Material::default(),
+            login: &login,
+            urgency: Urgency::Due,
+            session: Some(&first),
+        };
+        let seen = probe(&prober, &tokens, case, clock()).await;
+        assert_eq!(seen.refusal.unwrap().cause, Cause::Unavailable(Outage::Timeout));
+        let finishing = FinishingValidations::default();
+        finishing.finish(first, async {});
+        let second = session();
+        let place = login.place_asked_first();
+        let waiting = tokio::spawn(async move { second.admit_at(&place).await });
+        answers.notify_one();
+        let refusal = HostRefusal::Aws(Api::Ecr, KeyRefusal::WrongSecret);
+        assert_eq!(waiting.await.unwrap(), Decision::Paused(refusal, Duration::from_mins(1)));
+    }
 
     fn said_of_keys(cause: Cause) -> CredentialAnswer {
         verdict(&AwsRefusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None })

@@ -2,13 +2,14 @@
 //! whether credentials may be sent and reports the result.
 
 use std::{
+    collections::HashMap,
     future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use aws_lc_rs::hmac;
+use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{
     Admission, Credentials, CredentialsFinding, Findings, Gate, HostPort, Stage, Unavailable, Withholding,
@@ -25,6 +26,12 @@ use crate::object::Group;
 /// A validation that waits for another one's result checks again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// An answer is awaited for this time after the deadline of its validation. So long, an attempt counts in the table.
+const LATEST_ANSWER: Duration = super::table::WINDOW;
+/// The number of validations that continue in the background, of one group and of all. Each may hold a connection, some tens of
+/// kilobytes. Of further ones, the answer isn't awaited.
+const MOST_FINISHING: (usize, usize) = (16, 256);
+
 /// The rejections of all groups. Shared by all validations.
 pub struct Rejections {
     table: Mutex<Table>,
@@ -35,9 +42,10 @@ pub struct Rejections {
     changed: Notify,
 }
 
-/// Superseded validations that continue, because the result for their credentials is still needed. They end when this is dropped.
+/// Validations that continue without a verdict, because the answer about their credentials is still needed: they were superseded, or
+/// the answer is later than their deadline. They end when this is dropped.
 #[derive(Debug, Default)]
-pub struct FinishingValidations(Mutex<JoinSet<()>>);
+pub struct FinishingValidations(Mutex<HashMap<Group, JoinSet<()>>>);
 
 impl Rejections {
     /// Creates the rejections from `table`, whose digests were made with `key`.
@@ -110,6 +118,11 @@ impl Rejections {
         }
     }
 
+    /// Whether these credentials were refused before. Then an attempt without an answer counts as refused too, at once.
+    fn is_refused(&self, tried: &SentCredentials) -> bool {
+        self.table().is_refused(&tried.wish, self.now())
+    }
+
     fn settle(&self, tried: &SentCredentials, verdict: CredentialAnswer) -> Option<Duration> {
         let (pause, changed) = {
             let mut table = self.table();
@@ -126,14 +139,26 @@ impl Rejections {
 }
 
 impl FinishingValidations {
-    /// Lets a superseded validation continue if it has sent credentials: the host may reject them, and the next attempt
+    /// Lets the rest of a validation continue if it has sent credentials: the host may reject them, and the next attempt
     /// depends on that.
-    pub fn finish(&self, session: &CredentialSession, validation: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        if session.is_open() {
-            let mut finishing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            while finishing.try_join_next().is_some() {}
-            finishing.spawn(validation);
+    pub fn finish(&self, session: Arc<CredentialSession>, rest: impl Future<Output = ()> + Send + 'static) {
+        if !session.is_open() {
+            return;
         }
+        let mut finishing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        finishing.retain(|_, validations| {
+            while validations.try_join_next().is_some() {}
+            !validations.is_empty()
+        });
+        let all: usize = finishing.values().map(JoinSet::len).sum();
+        let (most_of_group, most) = MOST_FINISHING;
+        if all >= most || finishing.get(&session.group).is_some_and(|own| own.len() >= most_of_group) {
+            return;
+        }
+        finishing.entry(session.group.clone()).or_default().spawn(async move {
+            rest.await;
+            session.await_late_answer().await;
+        });
     }
 }
 
@@ -150,6 +175,7 @@ pub struct CredentialSession {
 #[derive(Default)]
 struct SessionState {
     tries: Vec<SentCredentials>,
+    late: Option<LateAnswer>,
     forbidden: Vec<HostPort>,
     /// The time until the credentials may be sent.
     wait: Option<Duration>,
@@ -160,6 +186,13 @@ struct SentCredentials {
     server: Option<HostPort>,
     wish: CredentialUse,
     id: TryId,
+}
+
+/// The answer to an attempt, which didn't come before the validation's deadline.
+struct LateAnswer {
+    /// `None` for AWS.
+    server: Option<HostPort>,
+    answer: BoxFuture<'static, CredentialAnswer>,
 }
 
 impl CredentialSession {
@@ -173,13 +206,21 @@ impl CredentialSession {
         self.state().wait
     }
 
-    /// Reports the findings, and adds to them when the same credentials may be tried again.
+    /// Reports the findings, and adds to them when the same credentials may be tried again. An attempt without an answer stays open
+    /// if the answer can be awaited.
     pub fn conclude(&self, findings: &mut Findings) {
-        let SessionState { tries, forbidden, wait } = &mut *self.state();
+        let SessionState { tries, late, forbidden, wait } = &mut *self.state();
         let mut pause = None;
-        for tried in tries.drain(..) {
+        for tried in std::mem::take(tries) {
             let verdict = verdict(&findings.credentials, tried.server.as_ref(), forbidden);
-            pause = self.rejections.settle(&tried, verdict).or(pause);
+            let is_awaited = verdict == CredentialAnswer::NoAnswer
+                && late.as_ref().is_some_and(|late| late.server == tried.server)
+                && !self.rejections.is_refused(&tried);
+            if is_awaited {
+                tries.push(tried);
+            } else {
+                pause = self.rejections.settle(&tried, verdict).or(pause);
+            }
         }
         if let Some(wait) = pause.or(*wait) {
             findings.retry_after = Some(wait);
@@ -194,7 +235,19 @@ impl CredentialSession {
         decision
     }
 
-    /// Reports AWS's answer. Returns the delay for the credentials, if AWS rejected them.
+    /// Lets AWS's answer be awaited after the validation's deadline.
+    pub fn await_later(&self, answer: BoxFuture<'static, CredentialAnswer>) {
+        self.state().late = Some(LateAnswer { server: None, answer });
+    }
+
+    /// Awaits the answer that didn't come before the deadline, for some time.
+    async fn await_late_answer(&self) {
+        let Some(late) = self.state().late.take() else { return };
+        let answer = tokio::time::timeout(LATEST_ANSWER, late.answer).await;
+        self.settle(answer.unwrap_or(CredentialAnswer::NoAnswer));
+    }
+
+    /// Reports the answer to what is open. Returns the delay for the credentials, if they were rejected.
     pub fn settle(&self, verdict: CredentialAnswer) -> Option<Duration> {
         let tries = std::mem::take(&mut self.state().tries);
         tries.iter().filter_map(|tried| self.rejections.settle(tried, verdict)).last()
@@ -252,6 +305,15 @@ impl Gate for CredentialSession {
 
     fn forbidden(&self, server: &HostPort) {
         self.state().forbidden.push(server.clone());
+    }
+
+    fn unanswered(&self, server: &HostPort, answer: BoxFuture<'static, Option<CredentialsFinding>>) {
+        let by = server.clone();
+        let answer = Box::pin(async move {
+            let forbidden = std::slice::from_ref(&by);
+            answer.await.map_or(CredentialAnswer::NoAnswer, |finding| verdict(&finding, Some(&by), forbidden))
+        });
+        self.state().late = Some(LateAnswer { server: Some(server.clone()), answer });
     }
 }
 

@@ -232,6 +232,11 @@ impl Table {
         Decision::Send(id)
     }
 
+    /// Returns whether a refusal of these credentials is remembered.
+    pub fn is_refused(&self, wish: &CredentialUse, now: Timestamp) -> bool {
+        self.groups.get(&wish.group).is_some_and(|group| group.refused(&wish.digest, now).is_some())
+    }
+
     /// Records the result of an attempt. Returns the delay for the credentials, if they were refused.
     pub fn conclude(
         &mut self,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 /// A request, as it arrived.
@@ -42,6 +43,8 @@ pub enum Answer {
     Flood { head: Vec<u8>, unit: Vec<u8> },
     /// No answer at all, the connection kept.
     Silence,
+    /// That answer, once notified.
+    Once(Arc<Notify>, Box<Self>),
     /// The end of the connection, without an answer.
     Close,
     /// A reset of the connection.
@@ -229,7 +232,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let mut buffer = Vec::new();
     while let Some(asked) = read_request(&mut stream, &mut buffer).await? {
         log.asked.lock().unwrap().push(asked.clone());
-        match script(&asked) {
+        let mut answer = script(&asked);
+        while let Answer::Once(notified, then) = answer {
+            notified.notified().await;
+            answer = *then;
+        }
+        match answer {
             Answer::Reply { status, headers, body } => {
                 let whole = render(status, &headers, &body);
                 // RFC 9110, section 9.3.2.
@@ -253,7 +261,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
             Answer::Silence => std::future::pending().await,
-            Answer::Close | Answer::Reset => return Ok(()),
+            Answer::Close | Answer::Reset | Answer::Once(..) => return Ok(()),
         }
     }
     Ok(())

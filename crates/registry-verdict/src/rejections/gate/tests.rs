@@ -48,11 +48,10 @@ async fn wakes_waiters_on_verdict() {
     let waiting = tokio::spawn(async move { second.admit(&server()).await });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    let rejected = CredentialsFinding::Rejected { by: server(), status: 401 };
-    let mut findings = found(rejected.clone());
+    let mut findings = found(rejected());
     first.conclude(&mut findings);
     assert_eq!(findings.retry_after, Some(Duration::from_mins(1)));
-    assert_eq!(waiting.await.unwrap(), Admission::Refused(rejected));
+    assert_eq!(waiting.await.unwrap(), Admission::Refused(rejected()));
 }
 
 #[tokio::test]
@@ -76,11 +75,98 @@ async fn cancelled_try_counts_only_if_sent() {
     let (done, mut finished) = tokio::sync::mpsc::channel::<&str>(2);
     for (session, name) in [(idle, "idle"), (sent, "sent")] {
         let done = done.clone();
-        finishing.finish(&session, Box::pin(async move { done.send(name).await.unwrap() }));
+        finishing.finish(session, async move { done.send(name).await.unwrap() });
     }
     drop(done);
     assert_eq!(finished.recv().await, Some("sent"));
     assert_eq!(finished.recv().await, None);
+}
+
+fn rejected() -> CredentialsFinding {
+    CredentialsFinding::Rejected { by: server(), status: 401 }
+}
+
+/// Findings of a validation that ran out of time after it had sent the credentials.
+fn unanswered() -> Findings {
+    let cause = Unavailable::Timeout(Stage::Request);
+    found(CredentialsFinding::TemporarilyUnavailable { server: server(), cause })
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_rejection_pauses_the_credentials() {
+    let (rejections, finishing) = (rejections(), FinishingValidations::default());
+    let first = session(&rejections, "wrong");
+    first.admit(&server()).await;
+    let (answer, late) = tokio::sync::oneshot::channel();
+    first.unanswered(&server(), Box::pin(async move { late.await.ok() }));
+    let mut findings = unanswered();
+    first.conclude(&mut findings);
+    assert_eq!(findings.retry_after, None);
+    finishing.finish(first, async {});
+    let second = session(&rejections, "wrong");
+    let waiting = tokio::spawn(async move { second.admit(&server()).await });
+    answer.send(rejected()).unwrap();
+    assert_eq!(waiting.await.unwrap(), Admission::Refused(rejected()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_answer_is_awaited_for_a_minute() {
+    let (rejections, finishing) = (rejections(), FinishingValidations::default());
+    let first = session(&rejections, "slow");
+    first.admit(&server()).await;
+    first.unanswered(&server(), Box::pin(std::future::pending()));
+    first.conclude(&mut unanswered());
+    let began = tokio::time::Instant::now();
+    finishing.finish(first, async {});
+    assert_eq!(session(&rejections, "slow").admit(&server()).await, Admission::Granted);
+    assert_eq!(began.elapsed(), LATEST_ANSWER);
+}
+
+#[tokio::test]
+async fn accepted_credentials_await_no_late_answer() {
+    let rejections = rejections();
+    let slow_repository = session(&rejections, "right");
+    slow_repository.admit(&server()).await;
+    slow_repository.unanswered(&server(), Box::pin(std::future::pending()));
+    slow_repository.conclude(&mut found(CredentialsFinding::Validated(Evidence::RefusedWithout)));
+    assert!(!slow_repository.is_open());
+}
+
+#[tokio::test]
+async fn credentials_refused_before_await_no_late_answer() {
+    let rejections = rejections();
+    let first = session(&rejections, "wrong");
+    first.admit(&server()).await;
+    first.conclude(&mut found(rejected()));
+    let again = rejections.session(Group::System, &[b"basic", b"demo", b"wrong"], true);
+    again.admit(&server()).await;
+    again.unanswered(&server(), Box::pin(std::future::pending()));
+    let mut findings = unanswered();
+    again.conclude(&mut findings);
+    assert_eq!(findings.retry_after, Some(Duration::from_mins(2)));
+    assert!(!again.is_open());
+}
+
+#[tokio::test]
+async fn bounds_validations_that_finish() {
+    let (rejections, finishing) = (rejections(), FinishingValidations::default());
+    let begin = async |group: Group, number: usize| {
+        let session = rejections.session(group, &[&number.to_be_bytes()], false);
+        let server = Endpoint::parse(&format!("https://{number}.example.com")).unwrap().server().clone();
+        session.admit(&server).await;
+        let left = Arc::downgrade(&session);
+        finishing.finish(session, std::future::pending());
+        left.upgrade().is_some()
+    };
+    let (of_group, of_all) = MOST_FINISHING;
+    let tenants: Vec<Group> = (0..=of_all / of_group).map(|i| Group::Tenant(i.to_string().into())).collect();
+    for tenant in &tenants[..of_all / of_group] {
+        for number in 0..of_group {
+            assert!(begin(tenant.clone(), number).await);
+        }
+        assert!(!begin(tenant.clone(), of_group).await);
+    }
+    assert!(!begin(tenants[of_all / of_group].clone(), 0).await);
 }
 
 #[tokio::test]
