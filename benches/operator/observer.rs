@@ -59,7 +59,6 @@ struct Seen {
 pub struct Observer {
     seen: mpsc::UnboundedReceiver<Seen>,
     ready: HashSet<String>,
-    unready: HashSet<String>,
     last_unready: Option<String>,
     watch: JoinHandle<anyhow::Result<()>>,
 }
@@ -82,7 +81,7 @@ impl Observer {
         let since = list.metadata.resource_version.context("the list has no resourceVersion")?;
         let (tell, seen) = mpsc::unbounded_channel();
         let watch = tokio::spawn(watch(client.clone(), since, tell));
-        Ok(Self { seen, ready: HashSet::new(), unready: HashSet::new(), last_unready: None, watch })
+        Ok(Self { seen, ready: HashSet::new(), last_unready: None, watch })
     }
 
     /// Waits until `count` registries are Ready, and returns when the last of them was.
@@ -96,7 +95,6 @@ impl Observer {
                     self.ready.insert(seen.name);
                 } else {
                     self.last_unready = Some(format!("{} is {}", seen.name, seen.reason));
-                    self.unready.insert(seen.name);
                 }
             }
             Ok(last)
@@ -113,11 +111,6 @@ impl Observer {
 }
 
 impl Observer {
-    /// Returns how many registries have been seen with a result other than Ready so far.
-    pub fn failed(&self) -> usize {
-        self.unready.len()
-    }
-
     async fn why_blind(&mut self) -> anyhow::Error {
         match (&mut self.watch).await {
             Ok(Err(error)) => error.context("the bench's own watch"),
