@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use registry_api::ConditionType;
 use registry_verdict::{
     assess,
     ecr::Urgency,
+    known_status::ConditionStatus,
     object::RegistryObject,
     rejections::{CredentialSession, gate},
     steps::{self, NextStep, ProbeCase, Probed},
@@ -29,7 +31,7 @@ pub async fn probe(
         NextStep::Stop(seen) => return Ok(Probed { seen, used: None }),
         NextStep::Probe(case) => *case,
     };
-    let session = session(context, inputs, &case);
+    let session = session(context, object, inputs, &case);
     let mut probing = Box::pin(probe_until_superseded(context, case, urgency, session, in_flight));
     if object.status.observed_generation != Some(object.generation) {
         if let Ok(probed) = tokio::time::timeout(assess::SLOW, &mut probing).await {
@@ -74,9 +76,17 @@ fn within_own_limit(probed: Probed) -> Result<Probed, ReconcileError> {
 }
 
 /// Returns the permission to send the credentials; none if there are none that can be rejected.
-fn session(context: &Context, inputs: &ValidationInputs, case: &ProbeCase) -> Option<Arc<CredentialSession>> {
+fn session(
+    context: &Context,
+    object: &RegistryObject,
+    inputs: &ValidationInputs,
+    case: &ProbeCase,
+) -> Option<Arc<CredentialSession>> {
     let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
     let credentials = case.material.credentials.as_ref().map(gate::parts);
     let parts = keys.unwrap_or(credentials)?;
-    Some(context.rejections.session(inputs.group.clone(), &parts, inputs.is_requested))
+    let known = object.status.condition(ConditionType::CredentialsValidated);
+    let validated = known.filter(|known| known.status == ConditionStatus::True);
+    let validated = validated.map(|known| known.last_transition_time);
+    Some(context.rejections.session(inputs.group.clone(), &parts, inputs.is_requested, validated))
 }

@@ -118,6 +118,9 @@ async fn apply_status(
     for _ in 0..CONFLICTS {
         let Err(PublishError::Conflict(_)) = written else { break };
         let current = current_object(client, object, Subresource::Status.name()).await?;
+        if current.generation < object.generation {
+            break; // the store was restored: it is another spec
+        }
         keep_times(status, &current.status);
         written = apply_status_at(client, object, status, &current.resource_version).await;
     }

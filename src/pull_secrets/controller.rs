@@ -340,14 +340,18 @@ impl DeliveryController {
             namespace.failures = 0;
         }
         if desired.is_empty() && actions.is_empty() {
-            namespace.unwatch();
+            namespace.unwatch_when_settled(Instant::now());
         }
         let (actions, is_new) = namespace.afford(name, actions, Instant::now());
         let checks = namespace.due_checks();
         if is_new {
             self.mark_unreported();
         }
-        (!actions.is_empty() || !checks.is_empty()).then_some(DeliveryStep::Work(actions, checks))
+        if actions.is_empty() && checks.is_empty() {
+            return None;
+        }
+        self.namespaces.get_mut(name)?.begin_work();
+        Some(DeliveryStep::Work(actions, checks))
     }
 
     /// Returns the pull Secrets that should exist in the namespaces of a tenant.

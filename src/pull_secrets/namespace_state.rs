@@ -30,6 +30,8 @@ pub type NoHost = Infallible;
 const STUCK: u32 = 3;
 /// The minimum time before a name that another client no longer changes is checked again.
 const SOONEST_WRITE: Duration = Duration::from_secs(1);
+/// A request that wasn't answered may be carried out for this time: the API server's `--request-timeout`, by default.
+const LATEST_WRITE: Duration = Duration::from_mins(1);
 
 /// The state of one namespace.
 pub struct NamespaceState {
@@ -53,8 +55,12 @@ pub struct NamespaceState {
     written: HashMap<Arc<str>, Instant>,
     /// Names of Secrets whose state isn't certain.
     doubtful: HashSet<Arc<str>>,
+    /// What the watch showed last of each name since the work under way began. Its answers may be older.
+    shown: HashMap<Arc<str>, Shown>,
     /// Names of Secrets that another client keeps changing.
     contested: HashSet<Arc<str>>,
+    /// Until when a write that wasn't answered may still be carried out.
+    unanswered_until: Option<Instant>,
 }
 
 /// Which tenant a namespace belongs to.
@@ -64,6 +70,13 @@ pub enum Ownership {
     To(Arc<str>),
     /// It no longer belongs to a tenant, and the operator removes what it wrote there.
     Left,
+}
+
+/// What the watch showed of a Secret.
+enum Shown {
+    There,
+    /// It was deleted, with its uid.
+    Gone(String),
 }
 
 #[derive(Clone, Copy)]
@@ -93,7 +106,9 @@ impl NamespaceState {
             budgets: HashMap::new(),
             written: HashMap::new(),
             doubtful: HashSet::new(),
+            shown: HashMap::new(),
             contested: HashSet::new(),
+            unanswered_until: None,
         }
     }
 
@@ -136,8 +151,15 @@ impl NamespaceState {
         actions
     }
 
-    /// Stops the watch.
-    pub fn unwatch(&mut self) {
+    /// Stops the watch, unless a write that wasn't answered may still be carried out: the watch shows what has to be deleted then.
+    pub fn unwatch_when_settled(&mut self, now: Instant) {
+        self.unanswered_until = self.unanswered_until.filter(|until| *until > now);
+        if self.unanswered_until.is_none() {
+            self.unwatch();
+        }
+    }
+
+    fn unwatch(&mut self) {
         if let Some(watch) = self.watch.take() {
             watch.abort();
         }
@@ -151,8 +173,14 @@ impl NamespaceState {
                 self.list(own, began);
                 self.failures = 0;
             }
-            (SecretEvent::There(name, found), Some(observed)) => observed.there(name, found),
-            (SecretEvent::Gone(name, uid), Some(observed)) => observed.gone(&name, &uid),
+            (SecretEvent::There(name, found), Some(observed)) => {
+                self.shown.insert(name.clone(), Shown::There);
+                observed.there(name, found);
+            }
+            (SecretEvent::Gone(name, uid), Some(observed)) => {
+                observed.gone(&name, &uid);
+                self.shown.insert(name, Shown::Gone(uid));
+            }
             // Without a list, nothing can be written. Afterwards, a watch that fails delays no write, and says nothing when it
             // works again.
             (SecretEvent::Failed, Some(_)) | (_, None) => {}
@@ -172,13 +200,20 @@ impl NamespaceState {
         due.into_iter().collect()
     }
 
-    /// Returns the time until the next task: a name to check, a write that had to wait, or the end of another client's
-    /// interference.
+    /// Returns the time until the next task: a name to check, a write that had to wait, the end of another client's
+    /// interference, or of the time in which an unanswered write may be carried out.
     pub fn next_check(&self) -> Option<Duration> {
         let now = Instant::now();
         let looks = self.foreign.values().map(|check| check.at.saturating_duration_since(now));
         let writes = self.contested.iter().filter_map(|name| self.budgets.get(name)).map(Budget::wait);
-        looks.chain(writes.map(|wait| wait.max(SOONEST_WRITE))).min()
+        let unanswered = self.unanswered_until.filter(|until| *until > now);
+        let unanswered = unanswered.map(|until| until.saturating_duration_since(now));
+        looks.chain(writes.map(|wait| wait.max(SOONEST_WRITE))).chain(unanswered).min()
+    }
+
+    /// Records that work begins.
+    pub fn begin_work(&mut self) {
+        self.shown.clear();
     }
 
     /// Records what a worker found.
@@ -261,13 +296,17 @@ impl NamespaceState {
         let before = self.foreign.remove(&name);
         self.doubtful.remove(&name);
         let Some(observed) = &mut self.observed else { return };
-        match after {
-            After::Own(found) => {
+        match (after, self.shown.get(&name)) {
+            // The answer to its creation was slower than the watch.
+            (After::Own(found), Some(Shown::Gone(uid))) if found.version.uid == *uid => {}
+            (After::Own(found), _) => {
                 self.written.insert(name.clone(), now);
                 observed.there(name, found);
             }
-            After::Nothing => drop(observed.own.remove(&name)),
-            After::Foreign => {
+            // It may have been there before, or created again since.
+            (After::Nothing, Some(Shown::There)) => drop(self.doubtful.insert(name)),
+            (After::Nothing, _) => drop(observed.own.remove(&name)),
+            (After::Foreign, _) => {
                 observed.own.remove(&name);
                 let looks = before.map_or(1, |check| check.looks.saturating_add(1));
                 self.foreign.insert(name, Check { at: now + Backoff::FOREIGN_SECRET.after(looks), looks });
@@ -283,6 +322,9 @@ impl NamespaceState {
         };
         if matches!(error, DeliveryError::Conflict) {
             return Some(Backoff::API_CALL.first()); // at the latest: the watch shows the change
+        }
+        if error.is_unanswered() {
+            self.unanswered_until = Some(Instant::now() + LATEST_WRITE);
         }
         self.failures = self.failures.saturating_add(1);
         match error {
@@ -362,6 +404,40 @@ mod tests {
         namespace.observe(SecretEvent::There("pull".into(), found(6)));
         namespace.observe(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
         assert_eq!(namespace.observed.as_ref().unwrap().own["pull"], found(7));
+    }
+
+    #[tokio::test]
+    async fn watch_may_be_faster_than_the_answer_to_a_write() {
+        let now = Instant::now();
+        let mut namespace = written(now);
+        namespace.begin_work();
+        namespace.observe(SecretEvent::Gone("pull".into(), "secret".into()));
+        namespace.learn(WorkerFindings::Names(vec![("pull".into(), After::Own(found(7)))]), now);
+        assert!(namespace.observed.as_ref().unwrap().own.is_empty(), "it was deleted since");
+
+        namespace.begin_work();
+        namespace.observe(SecretEvent::There("pull".into(), found(9)));
+        namespace.learn(WorkerFindings::Names(vec![("pull".into(), After::Nothing)]), now);
+        assert_eq!(namespace.due_checks(), [Arc::from("pull")], "it may have been created since");
+        namespace.begin_work();
+        namespace.learn(WorkerFindings::Names(vec![("pull".into(), After::Nothing)]), now);
+        assert!(namespace.due_checks().is_empty() && namespace.observed.as_ref().unwrap().own.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_while_an_unanswered_write_may_come() {
+        let mut namespace = written(Instant::now());
+        let watch = tokio::spawn(std::future::pending::<()>());
+        namespace.set_watch(watch.abort_handle());
+        let no_answer = kube::Error::ReadEvents(std::io::ErrorKind::TimedOut.into());
+        namespace.failed("team", Some(&DeliveryError::Api(no_answer.into())));
+        namespace.unwatch_when_settled(Instant::now());
+        assert!(namespace.is_watched());
+        assert_eq!(namespace.next_check(), Some(LATEST_WRITE));
+        tokio::time::advance(LATEST_WRITE).await;
+        namespace.unwatch_when_settled(Instant::now());
+        assert!(!namespace.is_watched());
+        assert_eq!(namespace.next_check(), None);
     }
 
     #[tokio::test]

@@ -63,6 +63,11 @@ pub enum DeliveryError {
 }
 
 impl DeliveryError {
+    /// Returns whether the API server didn't answer: what it was asked may still happen.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Api(error) if error.failure() == CallFailure::NoAnswer)
+    }
+
     /// Returns the delay after this failure, for a number of failures in a row.
     pub fn pause(&self, failures: u32) -> Duration {
         match self {

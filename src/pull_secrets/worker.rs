@@ -23,7 +23,7 @@ pub enum DeliveryStep {
 pub struct DeliveryReport {
     /// What it found.
     pub findings: WorkerFindings,
-    /// The first failure, if there was any.
+    /// The first failure, if there was any; or one without an answer, because that write may still come.
     pub error: Option<DeliveryError>,
 }
 
@@ -71,16 +71,30 @@ async fn carry_out(
         metrics.pull_secret_write(kind_of(&action), outcome_of(&result));
         match result {
             Ok(after) => names.push((action.name().clone(), after)),
-            Err(error) => first = first.or(Some(error)),
+            Err(error) => {
+                // No watch shows what has changed: in a namespace that no registry wants a Secret in, there is none.
+                if matches!(error, DeliveryError::Conflict)
+                    && let Ok(after) = secrets.inspect(action.name()).await
+                {
+                    names.push((action.name().clone(), after));
+                }
+                note(&mut first, error);
+            }
         }
     }
     for name in checks {
         match secrets.inspect(&name).await {
             Ok(after) => names.push((name, after)),
-            Err(error) => first = first.or(Some(error)),
+            Err(error) => note(&mut first, error),
         }
     }
     (names, first)
+}
+
+fn note(first: &mut Option<DeliveryError>, error: DeliveryError) {
+    if first.is_none() || error.is_unanswered() {
+        *first = Some(error);
+    }
 }
 
 fn kind_of(action: &SecretAction) -> SecretWrite {

@@ -31,7 +31,10 @@ fn histories_violate_nothing() {
 /// Of longer searches, the histories that once failed.
 #[test]
 fn histories_that_failed_violate_nothing() {
-    for seed in [2262, 2385, 2536, 2549, 2809, 3357, 3518, 3883, 7766, 8265] {
+    for seed in [
+        2262, 2385, 2536, 2549, 2809, 3357, 3518, 3883, 7148, 7766, 8265, 9576, 10505, 12544, 14312, 15554,
+        21600, 21677, 27988, 28815, 30604,
+    ] {
         let failed = check(seed).map(|failed| failed.report());
         assert!(failed.is_none(), "\n{}", failed.unwrap_or_default());
     }

@@ -337,7 +337,7 @@ mod tests {
         let rejections =
             Rejections::new(Table::default(), hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), clock);
         let keys = Keys { id: "id".into(), secret: "wrong".into(), session: None };
-        let session = || rejections.session(Group::System, &keys.parts().map(|part| part), false);
+        let session = || rejections.session(Group::System, &keys.parts().map(|part| part), false, None);
         let endpoint = EcrEndpoint {
             account: None,
             region: "eu-central-1".into(),

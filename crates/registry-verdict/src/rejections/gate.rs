@@ -60,12 +60,13 @@ impl Rejections {
     }
 
     /// Starts a session for one validation with those credentials of a `group`. `requested`: someone requested the
-    /// validation.
+    /// validation. `validated`: since when the registry's status says that its credentials are validated.
     pub fn session(
         self: &Arc<Self>,
         group: Group,
         credentials: &[&[u8]],
         requested: bool,
+        validated: Option<Timestamp>,
     ) -> Arc<CredentialSession> {
         let mut digest = hmac::Context::with_key(&self.key);
         for part in credentials {
@@ -76,6 +77,7 @@ impl Rejections {
             group,
             digest,
             requested,
+            validated,
             state: Mutex::new(SessionState::default()),
         })
     }
@@ -109,7 +111,7 @@ impl Rejections {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            let decision = self.table().decide(wish, self.now());
+            let decision = self.change(|table| table.decide(wish, self.now()));
             if decision != Decision::Wait {
                 return decision;
             }
@@ -124,17 +126,23 @@ impl Rejections {
     }
 
     fn settle(&self, tried: &SentCredentials, verdict: CredentialAnswer) -> Option<Duration> {
-        let (pause, changed) = {
-            let mut table = self.table();
-            let before = table.revision();
-            let pause = table.conclude(&tried.wish, tried.id, verdict, self.now());
-            (pause, table.revision() != before)
-        };
-        if changed {
-            self.changed.notify_one();
-        }
+        let pause = self.change(|table| table.conclude(&tried.wish, tried.id, verdict, self.now()));
         self.settled.notify_waiters();
         pause
+    }
+
+    /// Changes the table, and says if there is something to store then.
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        let (result, is_changed) = {
+            let mut table = self.table();
+            let before = table.revision();
+            let result = change(&mut table);
+            (result, table.revision() != before)
+        };
+        if is_changed {
+            self.changed.notify_one();
+        }
+        result
     }
 }
 
@@ -169,6 +177,7 @@ pub struct CredentialSession {
     /// A digest that already contains the credentials.
     digest: hmac::Context,
     requested: bool,
+    validated: Option<Timestamp>,
     state: Mutex<SessionState>,
 }
 
@@ -277,6 +286,7 @@ impl CredentialSession {
             host: host.into(),
             digest: short,
             requested: self.requested,
+            validated: self.validated,
         }
     }
 

@@ -83,6 +83,8 @@ pub struct CredentialUse {
     pub digest: Digest,
     /// Someone requested the validation.
     pub requested: bool,
+    /// Since when the registry's status says that its credentials are validated; none if it doesn't.
+    pub validated: Option<Timestamp>,
 }
 
 /// An attempt that was started. Its result must be reported.
@@ -197,11 +199,14 @@ impl Table {
     pub fn decide(&mut self, wish: &CredentialUse, now: Timestamp) -> Decision {
         self.sweep(now);
         let group = self.groups.entry(wish.group.clone()).or_default();
-        let resumed = self.resumed.remove(&wish.digest).filter(|stored| stored.is_recent(now));
-        if let Some(stored) = resumed {
-            group
-                .credentials
-                .insert(wish.digest, CredentialRecord::Refused(stored.resumed(now), Timestamp::MIN));
+        if let Some(stored) = self.resumed.remove(&wish.digest).filter(|stored| stored.is_recent(now)) {
+            // The process may have ended when the registry had accepted them, and before the rejection was removed.
+            if wish.validated.is_some_and(|validated| stored.since < validated) {
+                self.revision += 1;
+            } else {
+                let refused = CredentialRecord::Refused(stored.resumed(now), Timestamp::MIN);
+                group.credentials.insert(wish.digest, refused);
+            }
         }
         if let Some(CredentialRecord::Refused(rejection, at)) = group.credentials.get_mut(&wish.digest)
             && rejection.begins_again(now)

@@ -77,9 +77,10 @@ fn difference(view: &RegistryView) -> Option<String> {
     (!wrong.is_empty()).then(|| format!("pull Secrets in {wrong:?} have other contents"))
 }
 
-/// I2: the end state is that of the same history without faults, if users could do the same in both.
+/// I2: the end state is that of the same history without faults, if users could do the same in both, and nothing was restored.
 pub fn end_state_is_that_without_faults(trace: &HistoryTrace, without: &HistoryTrace) -> Vec<String> {
-    if trace.user_actions != without.user_actions {
+    // What a restore undoes depends on what had been written by then.
+    if trace.user_actions != without.user_actions || trace.has_restored() {
         return Vec::new();
     }
     let end = |trace: &HistoryTrace| trace.snapshots.last().map(|snapshot| snapshot.state.clone());

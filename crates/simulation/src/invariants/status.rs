@@ -40,7 +40,10 @@ pub fn verdicts_rest_on_validations(trace: &HistoryTrace) -> Vec<String> {
     for write in trace.writes.iter().filter(|write| write.is_registry()) {
         let (uid, endpoint) = (write.uid().to_owned(), text(write, "/spec/endpoint"));
         let generation = number(write, "/metadata/generation");
-        specs.entry((uid.clone(), generation)).or_insert((write.at, endpoint));
+        let spec = specs.entry((uid.clone(), generation)).or_insert_with(|| (write.at, endpoint.clone()));
+        if spec.1 != endpoint {
+            *spec = (write.at, endpoint); // a restore gives a generation another spec
+        }
         if !write.by_operator || write.subresource != "status" {
             continue;
         }

@@ -40,10 +40,9 @@ impl SimulatedWorld {
             InjectedFault::Stop(replica, down) => slot(replica).stop(down),
             InjectedFault::Jump(seconds) => {
                 clock::jump(SignedDuration::from_secs(seconds));
-                if seconds < 0 {
-                    let changes = &mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-                    changes.set_back = Some(clock::elapsed());
-                }
+                let changes = &mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+                let set = if seconds < 0 { &mut changes.set_back } else { &mut changes.set_ahead };
+                *set = Some(clock::elapsed());
             }
             InjectedFault::Stale(replica, long) => self.let_lag(replica % self.replicas.len(), long),
         }

@@ -31,6 +31,8 @@ pub struct InputChanges {
     overwritten: BTreeMap<&'static str, (Duration, bool)>,
     /// When the operator's clock was set back last.
     pub set_back: Option<Duration>,
+    /// When the operator's clock was set ahead last.
+    pub set_ahead: Option<Duration>,
 }
 
 impl InputChanges {
@@ -103,6 +105,8 @@ pub struct PromiseCase<'a> {
     pub started: Duration,
     /// When the operator's clock was set back last.
     pub set_back: Option<Duration>,
+    /// When the operator's clock was set ahead last.
+    pub set_ahead: Option<Duration>,
     /// Whether the password is right now.
     pub is_right: bool,
 }
@@ -118,6 +122,7 @@ pub fn due(case: PromiseCase<'_>) -> Duration {
         rejected,
         started,
         set_back,
+        set_ahead,
         is_right,
     } = case;
     let shown = inputs.max(corrected) + SHOWN;
@@ -128,6 +133,10 @@ pub fn due(case: PromiseCase<'_>) -> Duration {
     let validated = if is_newest { shown } else { shown.max(server.unwrap_or_default() + again(registry)) };
     if rejected.0 == 0 || (!is_right && is_newest) {
         return validated;
+    }
+    // Of what the clock skipped, a replica that starts assumes that there were tries, so the pause may be an hour.
+    if set_ahead.is_some_and(|at| at >= rejected.1 && started >= at) {
+        return Duration::MAX;
     }
     // A pause begins again when it is found that the clock was set back.
     let is_set_back = set_back.is_some_and(|at| at >= rejected.1);
@@ -186,6 +195,7 @@ mod tests {
             rejected: (0, Duration::ZERO),
             started: Duration::ZERO,
             set_back: None,
+            set_ahead: None,
             is_right: true,
         }
     }

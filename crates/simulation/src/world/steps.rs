@@ -157,8 +157,7 @@ impl SimulatedWorld {
                 drop(self.server.merge("secrets", NAMESPACES[namespace].0, &name, &data));
             }
             UserStep::ForeignSecret(number, namespace) => {
-                let secret = foreign(NAMESPACES[namespace].0, &REGISTRIES[number].pull_secret());
-                drop(self.server.create(&secret));
+                self.create(&foreign(NAMESPACES[namespace].0, &REGISTRIES[number].pull_secret()));
             }
             _ => {}
         }

@@ -137,6 +137,7 @@ impl SimulatedWorld {
             rejected: rejected.unwrap_or_default(),
             started: self.last_start(),
             set_back: changes.set_back,
+            set_ahead: changes.set_ahead,
             is_right: matches!(desired, Some(("True", _))),
         })
     }

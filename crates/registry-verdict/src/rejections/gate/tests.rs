@@ -36,7 +36,7 @@ fn found(credentials: CredentialsFinding) -> Findings {
 }
 
 fn session(rejections: &Arc<Rejections>, password: &str) -> Arc<CredentialSession> {
-    rejections.session(Group::System, &[b"basic", b"demo", password.as_bytes()], false)
+    rejections.session(Group::System, &[b"basic", b"demo", password.as_bytes()], false, None)
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn credentials_refused_before_await_no_late_answer() {
     let first = session(&rejections, "wrong");
     first.admit(&server()).await;
     first.conclude(&mut found(rejected()));
-    let again = rejections.session(Group::System, &[b"basic", b"demo", b"wrong"], true);
+    let again = rejections.session(Group::System, &[b"basic", b"demo", b"wrong"], true, None);
     again.admit(&server()).await;
     again.unanswered(&server(), Box::pin(std::future::pending()));
     let mut findings = unanswered();
@@ -151,7 +151,7 @@ async fn credentials_refused_before_await_no_late_answer() {
 async fn bounds_validations_that_finish() {
     let (rejections, finishing) = (rejections(), FinishingValidations::default());
     let begin = async |group: Group, number: usize| {
-        let session = rejections.session(group, &[&number.to_be_bytes()], false);
+        let session = rejections.session(group, &[&number.to_be_bytes()], false, None);
         let server = Endpoint::parse(&format!("https://{number}.example.com")).unwrap().server().clone();
         session.admit(&server).await;
         let left = Arc::downgrade(&session);
@@ -186,13 +186,17 @@ async fn remembers_only_rejected_accounts() {
 #[test]
 fn key_separates_kinds_and_field_boundaries() {
     let rejections = rejections();
-    let digest = |parts: &[&[u8]], host| rejections.session(Group::System, parts, false).wish(host).digest;
+    let digest =
+        |parts: &[&[u8]], host| rejections.session(Group::System, parts, false, None).wish(host).digest;
     let all = [
         digest(&[b"basic", b"ab", b"c"], "h"),
         digest(&[b"basic", b"a", b"bc"], "h"),
         digest(&[b"token", b"ab", b"c"], "h"),
         digest(&[b"basic", b"ab", b"c"], "i"),
-        rejections.session(Group::Tenant("system".into()), &[b"basic", b"ab", b"c"], false).wish("h").digest,
+        rejections
+            .session(Group::Tenant("system".into()), &[b"basic", b"ab", b"c"], false, None)
+            .wish("h")
+            .digest,
     ];
     let different: std::collections::HashSet<_> = all.iter().collect();
     assert_eq!(different.len(), all.len());

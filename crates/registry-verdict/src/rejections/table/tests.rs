@@ -18,7 +18,7 @@ fn tenant(name: &str) -> Group {
 fn wish(password: u32) -> CredentialUse {
     let mut digest = Digest::default();
     digest[..4].copy_from_slice(&password.to_be_bytes());
-    CredentialUse { group: tenant("a"), host: "h:443".into(), digest, requested: false }
+    CredentialUse { group: tenant("a"), host: "h:443".into(), digest, requested: false, validated: None }
 }
 
 fn requested(password: u32) -> CredentialUse {
@@ -308,5 +308,22 @@ proptest! {
             let same = within.clone().filter(|(_, other, _)| other == password);
             prop_assert!(within.count() <= MOST_AT_A_HOST && same.count() <= MOST_OF_THE_SAME);
         }
+    }
+}
+
+/// The process ended when the registry had accepted the credentials, and before the rejection was removed from what is stored.
+#[test]
+fn validation_after_a_stored_rejection_ends_it() {
+    let mut table = Table::default();
+    assert!(tries(&mut table, &wish(1), at(10)));
+    let stored = table.rejections(at(30));
+    for (validated, is_sent) in [(at(20), true), (at(10), false), (at(5), false)] {
+        let mut restarted = Table::default();
+        restarted.resume(stored.clone());
+        let revision = restarted.revision();
+        let decision = restarted.decide(&CredentialUse { validated: Some(validated), ..wish(1) }, at(30));
+        assert_eq!(matches!(decision, Decision::Send(_)), is_sent, "{decision:?}");
+        assert_eq!(restarted.rejections(at(30)).is_empty(), is_sent);
+        assert_eq!(restarted.revision() != revision, is_sent, "it is stored");
     }
 }
