@@ -193,6 +193,18 @@ fn failed(command: &str, reason: &str) -> ProgramError {
     ProgramError::Failed { command: command.to_owned(), reason: reason.trim().to_owned() }
 }
 
+/// The settings of the allocator: one arena for two threads, and free pages go back to the system at once. What a thread keeps for itself is
+/// for small objects only.
+const JEMALLOC: &str = "narenas:1,tcache_max:1024,lg_tcache_nslots_mul:-1,dirty_decay_ms:0,muzzy_decay_ms:0";
+
+/// The binary logarithm of the largest page size of this architecture's kernels, in bytes. jemalloc doesn't start where pages are larger.
+fn log_of_page_size(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "12",
+        Architecture::Arm64 => "16",
+    }
+}
+
 fn cargo(zig: &Path, program: ImageProgram, architecture: Architecture, profile: Profile) -> Command {
     let selected = profile.together(program);
     let selected = selected.iter().flat_map(|one| ["--package", one.name(), "--bin", one.name()]);
@@ -209,6 +221,8 @@ fn cargo(zig: &Path, program: ImageProgram, architecture: Architecture, profile:
         .env("PATH", path_with(&zig.join("bin")))
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_")), rust.join(" "))
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), c.join(" "))
+        .env("JEMALLOC_SYS_WITH_MALLOC_CONF", JEMALLOC)
+        .env("JEMALLOC_SYS_WITH_LG_PAGE", log_of_page_size(architecture))
         // No debug information in an image: it would be four fifths of it, and take part of the build time.
         .env("CARGO_PROFILE_DEV_DEBUG", "none")
         .env("CARGO_PROFILE_DEV_STRIP", "symbols")
