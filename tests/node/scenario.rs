@@ -99,6 +99,15 @@ fn push_image(node: &Node, program: ImageProgram, tag: &str) -> Result<String> {
     let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
     let file = given_program(program).unwrap_or_else(|| program.path(architecture, PROFILE));
     let description = ImageDescription { version: tag.to_owned(), ..ImageDescription::default() };
+    if program == ImageProgram::Operator {
+        let (content, settings) = (std::fs::read(&file)?, program::JEMALLOC.as_bytes());
+        let has_jemalloc = content.windows(settings.len()).any(|window| window == settings);
+        ensure!(
+            has_jemalloc,
+            "{} has another allocator than jemalloc: it needs twice the memory",
+            file.display()
+        );
+    }
     let layout = node.directory().join("image").join(program.name()).join(tag);
     let image = image::with_program(program, architecture, &file, &description)?;
     let written = image::write(&layout, tag, &[image], Effort::Least)?;

@@ -193,9 +193,10 @@ fn failed(command: &str, reason: &str) -> ProgramError {
     ProgramError::Failed { command: command.to_owned(), reason: reason.trim().to_owned() }
 }
 
-/// The settings of the allocator: one arena for two threads, and free pages go back to the system at once. What a thread keeps for itself is
+/// The settings of the operator's allocator, which are in its program: one arena for two threads, and free pages go back to the system at once. What a thread keeps for itself is
 /// for small objects only.
-const JEMALLOC: &str = "narenas:1,tcache_max:1024,lg_tcache_nslots_mul:-1,dirty_decay_ms:0,muzzy_decay_ms:0";
+pub const JEMALLOC: &str =
+    "narenas:1,tcache_max:1024,lg_tcache_nslots_mul:-1,dirty_decay_ms:0,muzzy_decay_ms:0";
 
 /// The binary logarithm of the largest page size of this architecture's kernels, in bytes. jemalloc doesn't start where pages are larger.
 fn log_of_page_size(architecture: Architecture) -> &'static str {
