@@ -14,8 +14,11 @@ use registry_verdict::{
 };
 
 use super::{
-    context::Context, error::ReconcileError, history::ValidationInputs, in_flight::InFlight,
-    publish::publish_status,
+    context::Context,
+    error::ReconcileError,
+    history::ValidationInputs,
+    in_flight::InFlight,
+    publish::{PublishError, publish_status},
 };
 
 /// Probes the registry, unless the result is known already.
@@ -38,11 +41,22 @@ pub async fn probe(
             return probed;
         }
         let status = assess::progressing(object, (context.clock)());
-        publish_status(&context.client, object, &status).await?;
-        // If the write shows that the object has changed, the probe is of no use any more.
-        if !inputs.covers(object) {
-            in_flight.supersede();
-        }
+        // Meanwhile, the probe goes on: it may have sent credentials, and the answer matters whatever becomes of the write.
+        let publishing = async {
+            let published = publish_status(&context.client, object, &status).await;
+            // If the write shows that the object has changed, the probe is of no use any more.
+            if published.is_ok() && !inputs.covers(object) || matches!(published, Err(PublishError::Gone(_)))
+            {
+                in_flight.supersede();
+            }
+            published
+        };
+        let (probed, published) = futures::future::join(probing, publishing).await;
+        return match published {
+            Err(error @ PublishError::Gone(_)) => Err(error.into()),
+            // The verdict is written next.
+            Err(_) | Ok(()) => probed,
+        };
     }
     probing.await
 }
