@@ -55,8 +55,8 @@ pub struct NamespaceState {
     written: HashMap<Arc<str>, Instant>,
     /// Names of Secrets whose state isn't certain.
     doubtful: HashSet<Arc<str>>,
-    /// What the watch showed last of each name since the work under way began. Its answers may be older.
-    shown: HashMap<Arc<str>, Shown>,
+    /// What the watch showed last of each name since the work under way began, whose answers may be older; `None` without work.
+    shown: Option<HashMap<Arc<str>, Shown>>,
     /// Names of Secrets that another client keeps changing.
     contested: HashSet<Arc<str>>,
     /// Until when a write that wasn't answered may still be carried out.
@@ -106,7 +106,7 @@ impl NamespaceState {
             budgets: HashMap::new(),
             written: HashMap::new(),
             doubtful: HashSet::new(),
-            shown: HashMap::new(),
+            shown: None,
             contested: HashSet::new(),
             unanswered_until: None,
         }
@@ -167,20 +167,19 @@ impl NamespaceState {
 
     /// Records an event of its watch.
     pub fn observe(&mut self, what: SecretEvent) {
+        match &what {
+            SecretEvent::There(name, _) => self.show(name, Shown::There),
+            SecretEvent::Gone(name, uid) => self.show(name, Shown::Gone(uid.clone())),
+            SecretEvent::Listed(..) | SecretEvent::Failed => {}
+        }
         match (what, &mut self.observed) {
             (SecretEvent::Failed, None) => self.failures = self.failures.saturating_add(1),
             (SecretEvent::Listed(own, began), _) => {
                 self.list(own, began);
                 self.failures = 0;
             }
-            (SecretEvent::There(name, found), Some(observed)) => {
-                self.shown.insert(name.clone(), Shown::There);
-                observed.there(name, found);
-            }
-            (SecretEvent::Gone(name, uid), Some(observed)) => {
-                observed.gone(&name, &uid);
-                self.shown.insert(name, Shown::Gone(uid));
-            }
+            (SecretEvent::There(name, found), Some(observed)) => observed.there(name, found),
+            (SecretEvent::Gone(name, uid), Some(observed)) => observed.gone(&name, &uid),
             // Without a list, nothing can be written. Afterwards, a watch that fails delays no write, and says nothing when it
             // works again.
             (SecretEvent::Failed, Some(_)) | (_, None) => {}
@@ -211,20 +210,28 @@ impl NamespaceState {
         looks.chain(writes.map(|wait| wait.max(SOONEST_WRITE))).chain(unanswered).min()
     }
 
-    /// Records that work begins.
+    fn show(&mut self, name: &Arc<str>, shown: Shown) {
+        if let Some(all) = &mut self.shown {
+            all.insert(name.clone(), shown);
+        }
+    }
+
+    /// Records that work begins. It ends when a worker reports what it found.
     pub fn begin_work(&mut self) {
-        self.shown.clear();
+        self.shown = Some(HashMap::new());
     }
 
     /// Records what a worker found.
     pub fn learn(&mut self, findings: WorkerFindings, now: Instant) {
+        let shown = self.shown.take().unwrap_or_default();
         match findings {
             WorkerFindings::Listed(own) => {
                 self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
             }
             WorkerFindings::Names(names) => {
                 for (name, after) in names {
-                    self.write_completed(name, after, now);
+                    let shown = shown.get(&name);
+                    self.write_completed(name, after, shown, now);
                 }
             }
             WorkerFindings::Gone | WorkerFindings::None => {}
@@ -292,11 +299,11 @@ impl NamespaceState {
         self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
     }
 
-    fn write_completed(&mut self, name: Arc<str>, after: After, now: Instant) {
+    fn write_completed(&mut self, name: Arc<str>, after: After, shown: Option<&Shown>, now: Instant) {
         let before = self.foreign.remove(&name);
         self.doubtful.remove(&name);
         let Some(observed) = &mut self.observed else { return };
-        match (after, self.shown.get(&name)) {
+        match (after, shown) {
             // The answer to its creation was slower than the watch.
             (After::Own(found), Some(Shown::Gone(uid))) if found.version.uid == *uid => {}
             (After::Own(found), _) => {
@@ -321,7 +328,7 @@ impl NamespaceState {
             return None;
         };
         if matches!(error, DeliveryError::Conflict) {
-            return Some(Backoff::API_CALL.first()); // at the latest: the watch shows the change
+            return Some(Backoff::API_CALL.first()); // at the latest: the watch may show a newer change
         }
         if error.is_unanswered() {
             self.unanswered_until = Some(Instant::now() + LATEST_WRITE);

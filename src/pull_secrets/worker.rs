@@ -72,26 +72,26 @@ async fn carry_out(
         match result {
             Ok(after) => names.push((action.name().clone(), after)),
             Err(error) => {
-                // No watch shows what has changed: in a namespace that no registry wants a Secret in, there is none.
+                // In a namespace that no registry wants a Secret in, no watch would show what has changed.
                 if matches!(error, DeliveryError::Conflict)
                     && let Ok(after) = secrets.inspect(action.name()).await
                 {
                     names.push((action.name().clone(), after));
                 }
-                note(&mut first, error);
+                keep(&mut first, error);
             }
         }
     }
     for name in checks {
         match secrets.inspect(&name).await {
             Ok(after) => names.push((name, after)),
-            Err(error) => note(&mut first, error),
+            Err(error) => keep(&mut first, error),
         }
     }
     (names, first)
 }
 
-fn note(first: &mut Option<DeliveryError>, error: DeliveryError) {
+fn keep(first: &mut Option<DeliveryError>, error: DeliveryError) {
     if first.is_none() || error.is_unanswered() {
         *first = Some(error);
     }

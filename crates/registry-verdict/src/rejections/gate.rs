@@ -28,9 +28,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// An answer is awaited for this time after the deadline of its validation. So long, an attempt counts in the table.
 const LATEST_ANSWER: Duration = super::table::WINDOW;
-/// The number of validations that continue in the background, of one group and of all. Each may hold a connection, some tens of
-/// kilobytes. Of further ones, the answer isn't awaited.
-const MOST_FINISHING: (usize, usize) = (16, 256);
+/// The number of validations that continue in the background. Each may hold a connection, some tens of kilobytes. Of further ones, the
+/// answer isn't awaited.
+const MOST_FINISHING: usize = 256;
+/// The number of these of one group.
+const MOST_FINISHING_OF_A_GROUP: usize = 16;
 
 /// The rejections of all groups. Shared by all validations.
 pub struct Rejections {
@@ -159,8 +161,8 @@ impl FinishingValidations {
             !validations.is_empty()
         });
         let all: usize = finishing.values().map(JoinSet::len).sum();
-        let (most_of_group, most) = MOST_FINISHING;
-        if all >= most || finishing.get(&session.group).is_some_and(|own| own.len() >= most_of_group) {
+        let of_group = finishing.get(&session.group).map_or(0, JoinSet::len);
+        if all >= MOST_FINISHING || of_group >= MOST_FINISHING_OF_A_GROUP {
             return;
         }
         finishing.entry(session.group.clone()).or_default().spawn(async move {

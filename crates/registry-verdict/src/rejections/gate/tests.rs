@@ -158,7 +158,7 @@ async fn bounds_validations_that_finish() {
         finishing.finish(session, std::future::pending());
         left.upgrade().is_some()
     };
-    let (of_group, of_all) = MOST_FINISHING;
+    let (of_group, of_all) = (MOST_FINISHING_OF_A_GROUP, MOST_FINISHING);
     let tenants: Vec<Group> = (0..=of_all / of_group).map(|i| Group::Tenant(i.to_string().into())).collect();
     for tenant in &tenants[..of_all / of_group] {
         for number in 0..of_group {
